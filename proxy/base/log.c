@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: ISC */
+#include "base/log.h"
+
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* No line is longer: what does not fit of its last value is cut. */
+#define LINE_MAX_BYTES 4096
+
+static const struct {
+	const char *name, *priority; /* syslog's, for the journal */
+} levels[] = {
+	[LOG_LEVEL_ERROR] = { "error", "<3>" },
+	[LOG_LEVEL_WARNING] = { "warning", "<4>" },
+	[LOG_LEVEL_INFO] = { "info", "<6>" },
+	[LOG_LEVEL_DEBUG] = { "debug", "<7>" },
+};
+
+void
+log_init(struct log *log, int fd, enum log_level level, enum log_style style)
+{
+	log->fd = fd;
+	log->level = level;
+	log->style = style;
+	log->writing = false;
+	log->used = 0;
+	log->dropped = 0;
+}
+
+enum log_style
+log_style_of(int fd, const char *journal_stream)
+{
+	struct stat st;
+	uintmax_t device, inode;
+
+	if (journal_stream == NULL || fstat(fd, &st) != 0 ||
+	    sscanf(journal_stream, "%ju:%ju", &device, &inode) != 2)
+		return LOG_PLAIN;
+	return st.st_dev == device && st.st_ino == inode ? LOG_JOURNAL
+							 : LOG_PLAIN;
+}
+
+bool
+log_wants(const struct log *log, enum log_level level)
+{
+	return level <= log->level;
+}
+
+static void
+put(struct log *log, const char *bytes, size_t len)
+{
+	size_t room = LINE_MAX_BYTES - 1 - (log->used - log->line_start);
+
+	if (len > room)
+		len = room;
+	memcpy(log->buf + log->used, bytes, len);
+	log->used += len;
+}
+
+static void
+put_text(struct log *log, const char *text)
+{
+	put(log, text, strlen(text));
+}
+
+static void
+put_key(struct log *log, const char *key)
+{
+	if (log->used != log->line_start && log->buf[log->used - 1] != '>')
+		put(log, " ", 1);
+	put_text(log, key);
+	put(log, "=", 1);
+}
+
+static void
+put_time(struct log *log, uint64_t epoch_ms)
+{
+	time_t seconds = (time_t)(epoch_ms / 1000);
+	struct tm tm;
+	char text[64];
+
+	gmtime_r(&seconds, &tm);
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ",
+	    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+	    tm.tm_sec, (unsigned)(epoch_ms % 1000));
+	put_text(log, text);
+}
+
+void
+log_begin(struct log *log, enum log_level level, const char *event)
+{
+	struct timespec now;
+
+	must(!log->writing);
+	if (!log_wants(log, level))
+		return;
+	if (log->used + LINE_MAX_BYTES > sizeof(log->buf)) {
+		log_flush(log);
+		if (log->used + LINE_MAX_BYTES > sizeof(log->buf)) {
+			log->dropped++;
+			return;
+		}
+	}
+	log->writing = true;
+	log->line_level = level;
+	log->line_start = log->used;
+	if (log->style == LOG_JOURNAL) {
+		put_text(log, levels[level].priority);
+	} else {
+		clock_gettime(CLOCK_REALTIME, &now);
+		log_time(log, "time",
+		    (uint64_t)now.tv_sec * 1000 +
+			(uint64_t)now.tv_nsec / 1000000);
+		log_text(log, "level", levels[level].name);
+	}
+	log_text(log, "event", event);
+}
+
+/* Does a value need quotes to be one word? */
+static bool
+needs_quotes(const char *value, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)value[i];
+
+		if (c <= ' ' || c >= 0x7f || c == '"' || c == '=' || c == '\\')
+			return true;
+	}
+	return len == 0;
+}
+
+static void
+put_quoted(struct log *log, const char *value, size_t len)
+{
+	put(log, "\"", 1);
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)value[i];
+		char text[8];
+
+		if (c == '"' || c == '\\')
+			snprintf(text, sizeof(text), "\\%c", c);
+		else if (c < ' ' || c == 0x7f)
+			snprintf(text, sizeof(text), "\\x%02x", c);
+		else
+			snprintf(text, sizeof(text), "%c", c);
+		put_text(log, text);
+	}
+	put(log, "\"", 1);
+}
+
+void
+log_bytes(struct log *log, const char *key, const char *value, size_t len)
+{
+	if (!log->writing)
+		return;
+	put_key(log, key);
+	if (needs_quotes(value, len))
+		put_quoted(log, value, len);
+	else
+		put(log, value, len);
+}
+
+void
+log_text(struct log *log, const char *key, const char *value)
+{
+	log_bytes(log, key, value, strlen(value));
+}
+
+void
+log_number(struct log *log, const char *key, uint64_t value)
+{
+	char text[32];
+
+	if (!log->writing)
+		return;
+	put_key(log, key);
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	put_text(log, text);
+}
+
+void
+log_hex(struct log *log, const char *key, uint64_t value)
+{
+	char text[32];
+
+	if (!log->writing)
+		return;
+	put_key(log, key);
+	snprintf(text, sizeof(text), "%" PRIx64, value);
+	put_text(log, text);
+}
+
+void
+log_addr(struct log *log, const char *key, const struct addr *value)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (!log->writing)
+		return;
+	put_key(log, key);
+	put_text(log, addr_format(value, text));
+}
+
+void
+log_error(struct log *log, const char *key, int error)
+{
+	char text[128];
+
+	if (log->writing)
+		log_text(log, key, strerror_r(error, text, sizeof(text)));
+}
+
+void
+log_time(struct log *log, const char *key, uint64_t epoch_ms)
+{
+	if (!log->writing)
+		return;
+	put_key(log, key);
+	put_time(log, epoch_ms);
+}
+
+void
+log_format(struct log *log, const char *key, const char *format, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	if (!log->writing)
+		return;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	log_text(log, key, text);
+}
+
+void
+log_end(struct log *log)
+{
+	if (!log->writing)
+		return;
+	log->writing = false;
+	log->buf[log->used++] = '\n';
+	if (log->line_level <= LOG_LEVEL_WARNING)
+		log_flush(log);
+}
+
+void
+log_event(struct log *log, enum log_level level, const char *event,
+    const char *format, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	log_begin(log, level, event);
+	log_text(log, "msg", text);
+	log_end(log);
+}
+
+/* Writes as much as the descriptor takes of whole lines; true when all. */
+static bool
+write_out(struct log *log)
+{
+	size_t done = 0;
+
+	while (done < log->used) {
+		ssize_t n = write(log->fd, log->buf + done, log->used - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			break;
+		done += (size_t)n;
+	}
+	memmove(log->buf, log->buf + done, log->used - done);
+	log->used -= done;
+	return log->used == 0;
+}
+
+void
+log_flush(struct log *log)
+{
+	must(!log->writing);
+	if (log->used == 0 || !write_out(log) || log->dropped == 0)
+		return;
+	uint64_t dropped = log->dropped;
+
+	log->dropped = 0;
+	log_begin(log, LOG_LEVEL_ERROR, "log_dropped");
+	log_number(log, "lines", dropped);
+	log_end(log);
+}

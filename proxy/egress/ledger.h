@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * ledger: which source ports are taken towards which target, by whom.
+ *
+ * One flat block without pointers, in memory shared by all workers, that
+ * outlives them and every reload. It knows nothing of sockets: outsock binds
+ * what is leased here. The kernel is the judge; an entry is a guess that is
+ * nearly always right, and a wrong one costs one failed connect().
+ *
+ * 64 shards by the target's keyed hash, each under a robust process-shared
+ * mutex. Records and targets live in two global arrays, handed to the shards in
+ * chunks. A record's `state` is the truth: it is written last on entry and
+ * first on exit; every link and count is derived from it, so that the death of
+ * a process at any point is mended by rebuilding the shard (EOWNERDEAD).
+ *
+ * A target's entry keeps: fresh (the first slot never used), what is held, a
+ * FIFO of slots free at once (hot), and two FIFOs of cooling slots, each in
+ * order of the time at which it is free. Lease = hot, else cooled, else
+ * fresh++. An entry with nothing held or cooling goes away.
+ *
+ * Time is CLOCK_MONOTONIC in ms, an argument, shared by all processes.
+ */
+#ifndef FOURFOLD_LEDGER_H
+#define FOURFOLD_LEDGER_H
+
+#include "egress/pool.h"
+
+#define LEDGER_POOLS_MAX   64
+#define LEDGER_WORKERS_MAX 255
+#define LEDGER_KEY_BYTES   16
+
+/* How long a slot cools, in ms from the moment of close(). */
+#define LEDGER_BRIEF_MS 1000
+#define LEDGER_LONG_MS  62000
+
+struct ledger; /* the shared block, as mapped in this process */
+
+/* Why a lease ends: what the kernel may still hold of it. */
+enum ledger_release {
+	LEDGER_HOT,   /* reset or never connected: free at once */
+	LEDGER_BRIEF, /* the target closed first: cools LEDGER_BRIEF_MS */
+	LEDGER_LONG,  /* we closed first: cools LEDGER_LONG_MS */
+};
+
+/* Who has a lease; what `who`, `sessions` and the log say of it. */
+struct ledger_holder {
+	struct addr client; /* family NONE for a unix socket's client */
+	uint64_t session;
+	uint16_t user;  /* index + 1 in the configuration; 0: nobody */
+	uint8_t worker; /* 1 .. LEDGER_WORKERS_MAX */
+};
+
+/* A slot held towards a target. A value; it is live until it is returned. */
+struct ledger_lease {
+	uint32_t record; /* UINT32_MAX: empty */
+	uint32_t gen;
+	struct addr source; /* what to bind; unspecified ip: by route;
+			       port 0: the kernel chooses */
+	enum pool_bind bind;
+};
+
+/* Bytes of memory for so many leases and targets at once. */
+MUST_USE size_t ledger_bytes(uint32_t leases, uint32_t targets);
+
+/*
+ * Makes a ledger in `memory`, which is zeroed, page-aligned, mapped shared and
+ * of ledger_bytes(). `key` keys the hash of targets. Pages that are not used
+ * are not touched.
+ */
+MUST_USE int ledger_init(void *memory, uint32_t leases, uint32_t targets,
+    const uint8_t key[LEDGER_KEY_BYTES], struct ledger **out);
+
+/*
+ * Puts `pool` at place `id` for all workers, at once; `pool` is copied, its
+ * version and address ids are set in the copy. An entry made under the version
+ * before is rebuilt at first touch: what the new pool does not have any more
+ * stays held until returned and then goes. One caller at a time (the master).
+ * -ENOSPC when the table of source addresses is full; nothing is changed then.
+ */
+MUST_USE int ledger_set_pool(
+    struct ledger *l, unsigned id, const struct pool *pool);
+
+/* The pool at place `id` into `out`; false when there is none. */
+bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
+
+/*
+ * Leases a slot of pool `id` towards `target` (unmapped; scope matters).
+ *  0            `out` is held and must end in one ledger_return()
+ *  -EADDRINUSE  every slot is held or cooling: the target is full
+ *  -ENFILE      the ledger's memory is full
+ *  -EAFNOSUPPORT the pool has no address of the target's family
+ *  -ENOENT      there is no such pool
+ * Never leases the slot that equals the target itself, nor one whose reverse
+ * tuple is leased, nor one whose port rests.
+ */
+MUST_USE int ledger_lease(struct ledger *l, unsigned pool,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint64_t now_ms, struct ledger_lease *out);
+
+/* Ends the lease, after close(); empties `lease`. Unknown or already returned
+ * leases (the master was faster) are ignored. */
+void ledger_return(struct ledger *l, struct ledger_lease *lease,
+    enum ledger_release how, uint64_t now_ms);
+
+/* In a pool by_kernel: says which source the kernel chose. Also for by-route
+ * sources in other pools, where only the ip is new. For `who` only. */
+void ledger_name_source(struct ledger *l, const struct ledger_lease *lease,
+    const struct addr *source);
+
+/* No slot with this port is leased before `until_ms`, towards any target: a
+ * stranger holds it. True for the one caller that begins the rest. */
+bool ledger_rest_port(
+    struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms);
+
+/* Returns what a dead worker held, as LEDGER_HOT; how many. Short holds. */
+uint32_t ledger_return_worker(
+    struct ledger *l, uint8_t worker, uint64_t now_ms);
+
+/* Does anything of pool `id` (held or cooling) use a port first..last? */
+bool ledger_uses_ports(struct ledger *l, unsigned pool, uint16_t first,
+    uint16_t last, uint64_t now_ms);
+
+struct ledger_totals {
+	uint64_t held, hot, cooling, targets;
+	uint64_t records_free, targets_free; /* never handed out included */
+	uint64_t rebuilds;                   /* shards mended after a death */
+};
+void ledger_totals(struct ledger *l, struct ledger_totals *out);
+
+struct ledger_target {
+	uint32_t held, hot, cooling, slots, high_water;
+};
+/* Zeros in `out` when the target has no entry. */
+void ledger_target(struct ledger *l, unsigned pool, const struct addr *target,
+    uint64_t now_ms, struct ledger_target *out);
+
+/* Every invariant of every shard, for tests: 0, or -EUCLEAN with the words of
+ * the first that is broken in `why`. */
+MUST_USE int ledger_check(struct ledger *l, char *why, size_t size);
+
+#endif

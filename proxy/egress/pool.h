@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * pool: the source addresses and ports of one [egress] section, and their
+ * order. Slot 0, 1, 2 ... of a family are all ports of its first address, then
+ * of the next one.
+ *
+ * A flat value without pointers: it is copied into the ledger's shared memory.
+ * It knows nothing of what is taken.
+ */
+#ifndef FOURFOLD_POOL_H
+#define FOURFOLD_POOL_H
+
+#include "base/addr.h"
+
+#define POOL_NAME_MAX    32
+#define POOL_SOURCES_MAX 256
+#define POOL_RANGES_MAX  256
+/* What a prefix counts at most, so that slot numbers fit 32 bits. */
+#define POOL_SLOTS_MAX UINT32_MAX
+
+/* How a port is bound; DESIGN of the three ways is in outsock.h. */
+enum pool_bind { POOL_RANGE, POOL_EXPLICIT, POOL_KERNEL };
+
+/*
+ * Consecutive source addresses of one family. The unspecified address stands
+ * for "whatever address the route gives" and has a count of 1.
+ */
+struct pool_source {
+	struct addr first; /* port 0 */
+	uint32_t count;    /* addresses, at least 1 */
+	uint32_t first_id; /* the ledger's id of `first`; set by the ledger */
+};
+
+struct pool_range {
+	uint16_t first, last; /* inclusive */
+	uint8_t bind;         /* enum pool_bind */
+};
+
+struct pool {
+	char name[POOL_NAME_MAX + 1];
+	uint64_t version; /* set by the ledger: grows with each change */
+	uint16_t source_count, range_count;
+	uint32_t ports; /* in all ranges together */
+	bool by_kernel; /* the kernel chooses the port; `ranges` are not used */
+	struct pool_source sources[POOL_SOURCES_MAX];
+	struct pool_range ranges[POOL_RANGES_MAX]; /* ascending, disjoint */
+};
+
+void pool_init(struct pool *p, const char *name);
+
+/* -ENOSPC when the table is full, -EEXIST when an address is there already. */
+MUST_USE int pool_add_source(struct pool *p, const struct prefix *addresses);
+
+/*
+ * Ports first..last, to be bound by `bind`. -ENOSPC, -EEXIST as above;
+ * -EINVAL for port 0 or first > last.
+ */
+MUST_USE int pool_add_ports(
+    struct pool *p, uint16_t first, uint16_t last, enum pool_bind bind);
+
+/* Slots of the family: what one target can be given at once. */
+uint32_t pool_slots(const struct pool *p, enum addr_family family);
+
+struct pool_slot {
+	struct addr source; /* with the port */
+	uint32_t source_id; /* of the address, for the ledger's records */
+	enum pool_bind bind;
+};
+
+/* `slot` < pool_slots(). */
+void pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
+    struct pool_slot *out);
+
+/* The slot of a source ip:port. False when it is not in the pool. */
+bool pool_find(const struct pool *p, const struct addr *source, uint32_t *slot);
+
+/* Do two pools share an address and a port? By-route sources overlap with
+ * every address of their family. */
+bool pool_overlaps(const struct pool *a, const struct pool *b);
+
+/* The same sources, ranges and ways to bind? (Name and version aside.) */
+bool pool_equal(const struct pool *a, const struct pool *b);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * preflight: does this host let us? Reads the sysctls and tries the socket
+ * options that source ports depend on, and makes pools of [egress] sections'
+ * words: which port is bound how.
+ */
+#ifndef FOURFOLD_PREFLIGHT_H
+#define FOURFOLD_PREFLIGHT_H
+
+#include "egress/pool.h"
+
+struct preflight_host {
+	uint16_t port_first, port_last; /* net.ipv4.ip_local_port_range */
+	uint8_t reserved[65536 / 8]; /* ip_local_reserved_ports, a bit each */
+	int tw_reuse;                /* net.ipv4.tcp_tw_reuse: 0, 1, 2 */
+	bool timestamps;             /* net.ipv4.tcp_timestamps */
+	bool range_option;   /* IP_LOCAL_PORT_RANGE: Linux 6.3 and later */
+	bool no_port_option; /* IP_BIND_ADDRESS_NO_PORT: 4.2 and later */
+};
+
+/* Reads the host. Missing files leave the kernel's defaults. */
+void preflight_read(struct preflight_host *host);
+
+/* How an [egress] section wants its ports bound. */
+enum preflight_bind {
+	PREFLIGHT_AUTO,
+	PREFLIGHT_RANGE,
+	PREFLIGHT_EXPLICIT,
+	PREFLIGHT_KERNEL,
+};
+
+struct preflight_ports {
+	uint16_t first, last;
+};
+
+/* What an [egress] section says, borrowed. */
+struct preflight_wish {
+	const char *name;
+	const struct prefix *addresses; /* none: by route, both families */
+	size_t address_count;
+	const struct preflight_ports *ports; /* none: auto */
+	size_t port_count;
+	enum preflight_bind bind;
+	/* Own listening ports, which no pool may hold. */
+	const uint16_t *own_ports;
+	size_t own_port_count;
+};
+
+/*
+ * Makes the pool. 0, or -EINVAL with one sentence in `error` that names what
+ * stands in the way and what mends it. `warning` gets a sentence or "".
+ *
+ * range option there, port inside ip_local_port_range and not reserved: RANGE.
+ * Otherwise bind=range is an error, bind=auto takes EXPLICIT with a warning.
+ * ports=auto: the host's range without reserved and own ports. An own
+ * listening port inside named ports is an error. An address that is not local
+ * (bind() tried; IPV6_FREEBIND for IPv6 prefixes, with a look at the local
+ * routes) is an error that names the command which makes it so.
+ */
+MUST_USE int preflight_pool(const struct preflight_host *host,
+    const struct preflight_wish *wish, struct pool *out, char *error,
+    char *warning, size_t size);
+
+#endif

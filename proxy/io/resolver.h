@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * resolver: names to addresses, by c-ares on the worker's event base
+ * (/etc/hosts, resolv.conf, TCP fallback, both families).
+ *
+ * A resolve is an operation: `done` runs at most once, never from inside
+ * resolve_start(), never after resolve_cancel(), and as its last act; the
+ * handle is dead when `done` begins. c-ares itself calls back whenever it
+ * likes; the contract is kept here.
+ */
+#ifndef FOURFOLD_RESOLVER_H
+#define FOURFOLD_RESOLVER_H
+
+#include "base/addr.h"
+
+#define RESOLVE_ADDRESSES_MAX 16
+
+struct event_base;
+struct resolver;
+struct resolve;
+
+enum resolve_result {
+	RESOLVE_OK,
+	RESOLVE_NOT_FOUND, /* NXDOMAIN, or a name without addresses */
+	RESOLVE_FAILED,    /* SERVFAIL, no answer, no memory ... */
+};
+
+/* `addrs` (with the port that was asked for, IPv4-mapped ones unmapped, no
+ * duplicates, in c-ares' order) live until `done` returns. */
+typedef void resolve_done_fn(enum resolve_result result,
+    const struct addr *addrs, size_t count, void *arg);
+
+/* NULL when c-ares cannot start. The base must outlive the resolver. */
+struct resolver *resolver_new(struct event_base *base);
+
+/* All resolves must have been cancelled or be done. */
+void resolver_free(struct resolver *r);
+
+/* `name` is copied. NULL: no memory, and nothing was begun. */
+struct resolve *resolve_start(struct resolver *r, const char *name,
+    uint16_t port, resolve_done_fn *done, void *arg);
+
+/* Accepts a NULL in *resolve; sets it to NULL. */
+void resolve_cancel(struct resolve **resolve);
+
+#endif
