@@ -25,6 +25,9 @@
  */
 #define LOOK_USEC 250000
 
+/* A name in a SOCKS5 request has 255 bytes at most. */
+#define NAME_TEXT_MAX 256
+
 struct resolver {
 	struct event_base *base;
 	ares_channel channel;
@@ -317,19 +320,57 @@ resolver_free(struct resolver *r)
 	free(r);
 }
 
-/* An IP literal needs nobody: also "1.2.3.4.", which a client may write. */
+/* `name` without the dot at its end; false when it is too long to be local. */
 static bool
-parse_literal(const char *name, struct addr *out)
+cut_final_dot(const char *name, char *text, size_t size)
 {
-	char text[ADDR_TEXT_MAX];
 	size_t len = strlen(name);
 
 	if (len > 0 && name[len - 1] == '.')
 		len--;
-	if (len >= sizeof(text))
+	if (len >= size)
 		return false;
 	strcpy_bounded(text, len + 1, name);
-	return addr_parse_ip(text, out) == 0;
+	return true;
+}
+
+/* "localhost" and all below it. */
+static bool
+is_localhost(const char *text)
+{
+	static const char top[] = "localhost";
+	size_t len = strlen(text), top_len = sizeof(top) - 1;
+
+	if (len < top_len || strcasecmp(text + len - top_len, top) != 0)
+		return false;
+	return len == top_len || text[len - top_len - 1] == '.';
+}
+
+/*
+ * What needs nobody's answer: an IP literal, also "1.2.3.4.", which a client
+ * may write, and localhost (RFC 6761, 6.3), for which c-ares 1.18 leaks memory
+ * where /etc/hosts does not name it.
+ */
+static bool
+know(struct resolve *resolve, const char *name)
+{
+	static const char *const loopback[] = { "127.0.0.1", "::1" };
+	char text[NAME_TEXT_MAX];
+	struct addr a;
+
+	if (!cut_final_dot(name, text, sizeof(text)))
+		return false;
+	if (addr_parse_ip(text, &a) == 0) {
+		add_address(resolve, &a);
+		return true;
+	}
+	if (!is_localhost(text))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(loopback); i++) {
+		must(addr_parse_ip(loopback[i], &a) == 0);
+		add_address(resolve, &a);
+	}
+	return true;
 }
 
 static void
@@ -338,10 +379,8 @@ ask(struct resolve *resolve, const char *name)
 	struct resolver *r = resolve->resolver;
 	const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM };
-	struct addr literal;
 
-	if (parse_literal(name, &literal)) {
-		add_address(resolve, &literal);
+	if (know(resolve, name)) {
 		add_ready(resolve, RESOLVE_OK);
 	} else if (r->pending >= PENDING_MAX) {
 		add_ready(resolve, RESOLVE_FAILED);

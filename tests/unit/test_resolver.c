@@ -184,19 +184,47 @@ expect_failure(const char *name, int timeout_ms, enum resolve_result result)
 	bench_close(&b);
 }
 
-Test(resolver, localhost_comes_from_the_hosts_file)
+Test(resolver, localhost_is_the_loopback_address)
+{
+	expect_addresses("localhost", "127.0.0.1", "::1");
+	expect_addresses("LocalHost.", "127.0.0.1", "::1");
+	expect_addresses("a.localhost", "127.0.0.1", "::1");
+	expect_failure("notlocalhost", 2000, RESOLVE_NOT_FOUND);
+}
+
+/* The name of a line of /etc/hosts with this address, other than localhost. */
+static bool
+find_in_hosts(const char *address, char *name, size_t size)
+{
+	FILE *f = fopen("/etc/hosts", "re");
+	char line[512], ip[256], host[256];
+	bool found = false;
+
+	while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL) {
+		found = sscanf(line, "%255s %255s", ip, host) == 2 &&
+			strcmp(ip, address) == 0 &&
+			strstr(host, "localhost") == NULL;
+	}
+	if (f != NULL)
+		fclose(f);
+	if (found)
+		strcpy_bounded(name, size, host);
+	return found;
+}
+
+Test(resolver, the_hosts_file_is_read)
 {
 	struct bench b;
 	struct outcome o = { 0 };
+	char name[256];
 
+	if (!find_in_hosts("127.0.0.1", name, sizeof(name)) &&
+	    !find_in_hosts("127.0.1.1", name, sizeof(name)))
+		cr_skip_test("/etc/hosts names no 127.0.0.1 or 127.0.1.1");
 	bench_open(&b, 2000);
-	lookup(&b, "localhost", &o);
+	lookup(&b, name, &o);
 	cr_assert_eq(o.result, RESOLVE_OK);
 	cr_assert_gt(o.count, 0);
-	for (size_t i = 0; i < o.count; i++) {
-		cr_expect(addr_is_loopback(&o.addrs[i]));
-		cr_expect_eq(o.addrs[i].port, 443);
-	}
 	cr_expect_eq(dns_udp_count(b.dns), 0);
 	bench_close(&b);
 }
