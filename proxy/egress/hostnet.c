@@ -92,9 +92,9 @@ prefixes_of_type(struct table *t, unsigned type)
 }
 
 static int
-add_route(struct table *t, const struct nlmsghdr *head)
+add_route(struct table *t, struct nlmsghdr *head)
 {
-	const struct rtmsg *route = NLMSG_DATA(head);
+	struct rtmsg *route = NLMSG_DATA(head);
 	struct prefixes *to = prefixes_of_type(t, route->rtm_type);
 	uint32_t table = route->rtm_table;
 	uint8_t ip[16] = { 0 };
@@ -102,7 +102,7 @@ add_route(struct table *t, const struct nlmsghdr *head)
 	struct prefix p;
 	int left = (int)RTM_PAYLOAD(head);
 
-	for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
+	for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
 		if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == ip_len)
 			memcpy(ip, RTA_DATA(a), ip_len);
@@ -119,7 +119,7 @@ add_route(struct table *t, const struct nlmsghdr *head)
 }
 
 static int
-add_message(struct table *t, const struct nlmsghdr *head)
+add_message(struct table *t, struct nlmsghdr *head)
 {
 	if (head->nlmsg_flags & NLM_F_DUMP_INTR)
 		t->interrupted = true;
@@ -152,7 +152,7 @@ read_replies(int fd, uint8_t *buf, struct table *t)
 			return -errno;
 		if (len == 0 || len > DUMP_BYTES)
 			return -EMSGSIZE;
-		for (const struct nlmsghdr *head = (const void *)buf;
+		for (struct nlmsghdr *head = (void *)buf;
 		     NLMSG_OK(head, len) && !t->done;
 		     head = NLMSG_NEXT(head, len)) {
 			int error = add_message(t, head);

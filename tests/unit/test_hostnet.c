@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <criterion/criterion.h>
 
 #include "egress/hostnet.h"
+#include "netns.h"
 
 /* Not /24: a network on lo is local as a whole, like 127.0.0.0/8. */
 #define ADD_V4 "ip address add 192.0.2.10/32 broadcast 192.0.2.255 dev lo"
-
-/* What the child in its own namespace says by its exit status. */
-#define NO_NAMESPACE 77
 
 static struct addr
 ip(const char *text)
@@ -53,38 +48,12 @@ covers(const struct hostnet *h, const char *text)
 	return hostnet_covers(h, &p);
 }
 
-/* In a child in a fresh network namespace with lo up and `setup` done: the
- * number of the first line that did not hold, 0, or NO_NAMESPACE. */
-static int
-in_namespace(const char *const *setup, int (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	cr_assert(pid >= 0);
-	if (pid == 0) {
-		if (unshare(CLONE_NEWNET) != 0 &&
-		    unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
-			_exit(NO_NAMESPACE);
-		if (system("ip link set lo up >/dev/null 2>&1") != 0)
-			_exit(NO_NAMESPACE);
-		for (; *setup != NULL; setup++) {
-			if (system(*setup) != 0)
-				_exit(NO_NAMESPACE);
-		}
-		_exit(body());
-	}
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	cr_assert(WIFEXITED(status), "status %x", status);
-	return WEXITSTATUS(status);
-}
-
 static void
 expect_in_namespace(const char *const *setup, int (*body)(void))
 {
-	int result = in_namespace(setup, body);
+	int result = netns_run(setup, body);
 
-	if (result == NO_NAMESPACE)
+	if (result == NETNS_NONE)
 		cr_skip_test("no network namespace (or no ip) to be had here");
 	cr_expect_eq(result, 0, "check %d did not hold", result);
 }
