@@ -30,8 +30,7 @@ load_word(const uint8_t *bytes)
 
 /* Is `a` one of the addresses of `s`? Which one goes to `at`. */
 static bool
-source_contains(
-    const struct pool_source *s, const struct addr *a, uint32_t *at)
+source_contains(const struct pool_source *s, const struct addr *a, uint32_t *at)
 {
 	uint64_t high, low, base_low;
 
@@ -109,9 +108,9 @@ pool_add_ports(
 		return -ENOSPC;
 	memmove(&p->ranges[place + 1], &p->ranges[place],
 	    (p->range_count - place) * sizeof(p->ranges[0]));
-	p->ranges[place] = (struct pool_range){ .first = first,
-		.last = last,
-		.bind = (uint8_t)bind };
+	p->ranges[place] = (struct pool_range){
+		.first = first, .last = last, .bind = (uint8_t)bind
+	};
 	p->range_count++;
 	p->ports += (uint32_t)last - first + 1;
 	return 0;
@@ -154,8 +153,8 @@ pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
 	uint32_t n, port;
 
 	must(slot < pool_slots(p, family));
-	for (; s->first.family != family ||
-	       left >= (uint64_t)s->count * p->ports;
+	for (;
+	     s->first.family != family || left >= (uint64_t)s->count * p->ports;
 	     s++) {
 		if (s->first.family == family)
 			left -= (uint64_t)s->count * p->ports;

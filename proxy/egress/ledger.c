@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: ISC */
+#include "egress/ledger.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "egress/ledger_shard.h"
+
+/* A shard may hold chunks of which it uses little: so many more are there. */
+#define SPARE_CHUNKS LEDGER_SHARDS
+
+#define PAGE 4096
+
+static uint32_t
+chunks_for(uint32_t cells)
+{
+	return (uint32_t)(((uint64_t)cells + LEDGER_CHUNK) / LEDGER_CHUNK) +
+	       SPARE_CHUNKS;
+}
+
+/* A power of two: about as many buckets as a shard has targets. */
+static uint32_t
+buckets_for(uint32_t targets)
+{
+	uint32_t buckets = 16;
+
+	while (buckets < targets / LEDGER_SHARDS && buckets < UINT32_C(1) << 26)
+		buckets *= 2;
+	return buckets;
+}
+
+/* Puts `bytes` at the end of the block, at the begin of a page. */
+static uint64_t
+place(uint64_t *end, uint64_t bytes)
+{
+	uint64_t at = *end;
+
+	*end += (bytes + PAGE - 1) / PAGE * PAGE;
+	return at;
+}
+
+static void
+lay_slab(struct slab *slab, uint32_t cells, uint64_t *end)
+{
+	slab->chunks = chunks_for(cells);
+	slab->owners_at = place(end, slab->chunks);
+	slab->used_at = place(end, slab->chunks * sizeof(uint16_t));
+	slab->cells_at =
+	    place(end, (uint64_t)slab->chunks * LEDGER_CHUNK * LEDGER_CELL);
+}
+
+/* Where everything is; what is not a place is not touched. */
+static void
+lay_out(struct ledger *l, uint32_t leases, uint32_t targets)
+{
+	uint64_t end = 0;
+
+	place(&end, sizeof(*l));
+	l->pools_at = place(&end, LEDGER_POOLS_MAX * sizeof(struct pool_place));
+	l->addresses_at =
+	    place(&end, LEDGER_ADDRESSES * sizeof(struct pool_source));
+	l->named_at = place(&end, LEDGER_NAMED * sizeof(struct addr));
+	l->rest_at = place(&end, LEDGER_PORT_COUNT * sizeof(uint64_t));
+	l->bucket_mask = buckets_for(targets) - 1;
+	l->buckets_at = place(&end,
+	    (uint64_t)LEDGER_SHARDS * (l->bucket_mask + 1) * sizeof(uint32_t));
+	lay_slab(&l->targets, targets, &end);
+	lay_slab(&l->records, leases, &end);
+	l->bytes = end;
+}
+
+size_t
+ledger_bytes(uint32_t leases, uint32_t targets)
+{
+	struct ledger l;
+
+	lay_out(&l, leases, targets);
+	return l.bytes;
+}
+
+static int
+init_mutexes(struct ledger *l)
+{
+	pthread_mutexattr_t attr;
+	int error = pthread_mutexattr_init(&attr);
+
+	if (error != 0)
+		return -error;
+	error = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	if (error == 0)
+		error =
+		    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	if (error == 0)
+		error = pthread_mutex_init(&l->named_mutex, &attr);
+	for (unsigned i = 0; i < LEDGER_SHARDS && error == 0; i++)
+		error = pthread_mutex_init(&l->shards[i].mutex, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return -error;
+}
+
+int
+ledger_init(void *memory, uint32_t leases, uint32_t targets,
+    const uint8_t key[LEDGER_KEY_BYTES], struct ledger **out)
+{
+	struct ledger *l = memory;
+	int error;
+
+	must((uintptr_t)memory % PAGE == 0);
+	/* Cells are numbered in 32 bits. */
+	if (leases > UINT32_MAX / 2 || targets > UINT32_MAX / 2)
+		return -EINVAL;
+	lay_out(l, leases, targets);
+	memcpy(l->key, key, sizeof(l->key));
+	error = init_mutexes(l);
+	if (error != 0)
+		return error;
+	l->layout = LEDGER_LAYOUT;
+	*out = l;
+	return 0;
+}
+
+static struct pool_place *
+place_of(struct ledger *l, unsigned id)
+{
+	return (struct pool_place *)ledger_at(l, l->pools_at) + id;
+}
+
+static bool
+is_same(const struct pool *a, const struct pool *b)
+{
+	return strcmp(a->name, b->name) == 0 && pool_equal(a, b);
+}
+
+int
+ledger_set_pool(struct ledger *l, unsigned id, const struct pool *pool)
+{
+	struct pool_place *place = place_of(l, id);
+	uint64_t epoch = atomic_load(&l->epoch) + 1;
+	unsigned newest, spare;
+	int error;
+
+	must(id < LEDGER_POOLS_MAX);
+	newest = atomic_load(&place->since[1]) > atomic_load(&place->since[0]);
+	spare = 1 - newest;
+	if (atomic_load(&place->since[newest]) != 0 &&
+	    is_same(&place->copy[newest], pool))
+		return 0;
+	/* No shard is at the epoch of the spare copy any more; from now on none
+	 * takes it, until it is whole. */
+	atomic_store(&place->since[spare], UINT64_MAX);
+	place->copy[spare] = *pool;
+	place->copy[spare].version = epoch;
+	error = source_name_pool(l, &place->copy[spare]);
+	atomic_store(&place->since[spare], error == 0 ? epoch : 0);
+	if (error != 0)
+		return error;
+	atomic_store(&l->epoch, epoch);
+	/* Brings each shard to the new epoch, so that the old copy is free. */
+	for (uint32_t i = 0; i < LEDGER_SHARDS; i++) {
+		struct hold h = shard_lock(l, i);
+
+		shard_unlock(&h);
+	}
+	return 0;
+}
+
+bool
+ledger_get_pool(struct ledger *l, unsigned id, struct pool *out)
+{
+	struct hold h = shard_lock(l, 0);
+	const struct pool *p = shard_pool(&h, id);
+
+	if (p != NULL)
+		*out = *p;
+	shard_unlock(&h);
+	return p != NULL;
+}
+
+/* Is `target`, one of the sources of the held records of cell `n`? */
+static bool
+holds_source(const struct hold *h, uint32_t n, const struct addr *target)
+{
+	const struct target *t = ledger_target_at(h->l, n);
+	uint32_t head = t->held > 0 ? t->link.next : 0;
+	uint32_t at = head;
+
+	if (at == 0)
+		return false;
+	do {
+		const struct record *r = ledger_record(h->l, at);
+
+		if (r->port == target->port) {
+			struct addr ip = source_named(h->l, r);
+
+			if (addr_is_unspecified_ip(&ip) ||
+			    addr_equal_ip(&ip, target))
+				return true;
+		}
+		at = r->link.next;
+	} while (at != head);
+	return false;
+}
+
+/* Is target -> source leased in some pool? Towards `source` the shard is
+ * another one; its lock is taken while the caller holds none. */
+static bool
+is_leased_back(
+    struct ledger *l, const struct addr *source, const struct addr *target)
+{
+	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++) {
+		struct ledger_key k;
+		struct hold h;
+		uint32_t n = 0;
+
+		ledger_key_make(l, id, source, &k);
+		h = shard_lock(l, k.shard);
+		if (shard_pool(&h, id) != NULL)
+			n = shard_find(&h, &k);
+		if (n != 0 && !holds_source(&h, n, target))
+			n = 0;
+		shard_unlock(&h);
+		if (n != 0)
+			return true;
+	}
+	return false;
+}
+
+/* The source may be chosen by the route: towards loopback it is 127.0.0.1 or
+ * ::1, towards another address of this host that address. */
+static bool
+is_reverse_leased(
+    struct ledger *l, const struct addr *source, const struct addr *target)
+{
+	struct addr s = *target;
+
+	if (!addr_is_unspecified_ip(source))
+		return is_leased_back(l, source, target);
+	s.port = source->port;
+	if (is_leased_back(l, &s, target))
+		return true;
+	if (target->family != ADDR_V4 ||
+	    !(addr_is_loopback(target) || addr_is_unspecified_ip(target)))
+		return false;
+	s = addr_v4(UINT32_C(0x7f000001), source->port);
+	return is_leased_back(l, &s, target);
+}
+
+int
+ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
+    const struct ledger_holder *holder, uint64_t now_ms,
+    struct ledger_lease *out)
+{
+	struct ledger_key k;
+
+	if (pool >= LEDGER_POOLS_MAX)
+		return -ENOENT;
+	must(holder->worker != 0);
+	ledger_key_make(l, pool, target, &k);
+	for (;;) {
+		struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
+		bool mirrored = false;
+		struct hold h = shard_lock(l, k.shard);
+		int error = shard_lease(&h, &k, target, holder, now_ms, &lease);
+
+		if (error == 0)
+			mirrored = target_mirrored(ledger_target_at(
+			    l, ledger_record(l, lease.record)->target));
+		shard_unlock(&h);
+		if (error != 0)
+			return error;
+		*out = lease;
+		if (!mirrored || lease.source.port == 0 ||
+		    !is_reverse_leased(l, &lease.source, target))
+			return 0;
+		ledger_return(l, out, LEDGER_BRIEF, now_ms);
+	}
+}
+
+/* Locks the shard of a lease that is live still. */
+static bool
+lock_lease(struct ledger *l, const struct ledger_lease *lease, struct hold *out)
+{
+	const struct record *r;
+
+	if (!shard_lock_record(l, lease->record, out))
+		return false;
+	r = ledger_record(l, lease->record);
+	if (record_is_held(r) && r->gen == lease->gen)
+		return true;
+	shard_unlock(out);
+	return false;
+}
+
+void
+ledger_return(struct ledger *l, struct ledger_lease *lease,
+    enum ledger_release how, uint64_t now_ms)
+{
+	struct hold h;
+
+	if (lock_lease(l, lease, &h)) {
+		shard_return(&h, lease->record, how, now_ms);
+		shard_unlock(&h);
+	}
+	lease->record = LEDGER_EMPTY_LEASE;
+}
+
+void
+ledger_name_source(struct ledger *l, const struct ledger_lease *lease,
+    const struct addr *source)
+{
+	uint64_t named = source_intern(l, source);
+	struct record *r;
+	struct hold h;
+
+	if (!lock_lease(l, lease, &h))
+		return;
+	r = ledger_record(l, lease->record);
+	r->when_named = record_when(r) | named << 48;
+	if (record_state(r) == RECORD_STRAY && r->port == 0)
+		r->port = source->port;
+	shard_unlock(&h);
+}
+
+/* Raises `*a` to `value`. */
+static void
+raise_to(_Atomic uint64_t *a, uint64_t value)
+{
+	uint64_t old = atomic_load(a);
+
+	while (old < value && !atomic_compare_exchange_weak(a, &old, value))
+		;
+}
+
+bool
+ledger_rest_port(
+    struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms)
+{
+	_Atomic uint64_t *rest = ledger_at(l, l->rest_at);
+	uint64_t old = atomic_load(&rest[port]);
+
+	if (until_ms <= now_ms)
+		return false;
+	raise_to(&l->rest_until, until_ms);
+	while (old < until_ms) {
+		if (atomic_compare_exchange_weak(&rest[port], &old, until_ms))
+			return old <= now_ms;
+	}
+	return false;
+}
+
+/* Calls `visit` for the records of each chunk of the ledger in turn, under the
+ * lock of the chunk's shard; ends when it says true. */
+static bool
+each_record(struct ledger *l, void *arg,
+    bool (*visit)(struct hold *h, uint32_t n, void *arg))
+{
+	bool found = false;
+
+	for (uint32_t chunk = 0; chunk < l->records.chunks && !found; chunk++) {
+		uint32_t n = chunk * LEDGER_CHUNK;
+		uint32_t end = n + LEDGER_CHUNK;
+		struct hold h;
+
+		if (!shard_lock_record(l, n == 0 ? 1 : n, &h))
+			continue;
+		/* Pages of cells that were never used stay so, and `visit` may
+		 * give the chunk back. */
+		while (n < end && !found &&
+		       slab_owner(l, &l->records, chunk) == (int)h.shard &&
+		       slab_used(l, &l->records, chunk) > 0)
+			found = visit(&h, n++, arg);
+		shard_unlock(&h);
+	}
+	return found;
+}
+
+struct return_all {
+	uint64_t now_ms;
+	uint32_t count;
+	uint8_t worker;
+};
+
+static bool
+return_if_worker(struct hold *h, uint32_t n, void *arg)
+{
+	struct return_all *all = arg;
+	const struct record *r = ledger_record(h->l, n);
+
+	if (record_is_held(r) && r->worker == all->worker) {
+		shard_return(h, n, LEDGER_HOT, all->now_ms);
+		all->count++;
+	}
+	return false;
+}
+
+uint32_t
+ledger_return_worker(struct ledger *l, uint8_t worker, uint64_t now_ms)
+{
+	struct return_all all = { .now_ms = now_ms, .worker = worker };
+
+	each_record(l, &all, return_if_worker);
+	return all.count;
+}
+
+struct port_use {
+	uint64_t now_ms;
+	unsigned pool;
+	uint16_t first, last;
+};
+
+static bool
+uses_port(struct hold *h, uint32_t n, void *arg)
+{
+	const struct port_use *use = arg;
+	const struct record *r = ledger_record(h->l, n);
+	const struct target *t = ledger_target_at(h->l, r->target);
+
+	if (r->port < use->first || r->port > use->last)
+		return false;
+	switch ((enum record_state)record_state(r)) {
+	case RECORD_HELD:
+	case RECORD_STRAY:
+	case RECORD_GRANTED:
+		break;
+	case RECORD_BRIEF:
+	case RECORD_LONG:
+		if (record_when(r) > use->now_ms)
+			break;
+		return false;
+	default:
+		return false;
+	}
+	return target_word(t) != 0 && target_pool(t) == use->pool;
+}
+
+bool
+ledger_uses_ports(struct ledger *l, unsigned pool, uint16_t first,
+    uint16_t last, uint64_t now_ms)
+{
+	struct port_use use = { now_ms, pool, first, last };
+
+	return each_record(l, &use, uses_port);
+}
+
+void
+ledger_totals(struct ledger *l, struct ledger_totals *out)
+{
+	struct ledger_totals t = { 0 };
+	uint64_t records = 0;
+
+	for (uint32_t i = 0; i < LEDGER_SHARDS; i++) {
+		struct hold h = shard_lock(l, i);
+		const uint32_t *count = h.s->count;
+
+		t.held += count[RECORD_HELD] + count[RECORD_STRAY];
+		t.hot += count[RECORD_HOT];
+		t.cooling += count[RECORD_BRIEF] + count[RECORD_LONG];
+		t.targets += h.s->targets.used;
+		records += h.s->records.used;
+		t.rebuilds += h.s->rebuilds;
+		shard_unlock(&h);
+	}
+	t.records_free =
+	    (uint64_t)l->records.chunks * LEDGER_CHUNK - 1 - records;
+	t.targets_free =
+	    (uint64_t)l->targets.chunks * LEDGER_CHUNK - 1 - t.targets;
+	*out = t;
+}
+
+static uint32_t
+count_ring(
+    const struct hold *h, uint32_t head, uint64_t now_ms, uint32_t *cooled)
+{
+	uint32_t n = head, count = 0;
+
+	if (head == 0)
+		return 0;
+	do {
+		const struct record *r = ledger_record(h->l, n);
+
+		count++;
+		if (record_when(r) <= now_ms)
+			(*cooled)++;
+		n = r->link.next;
+	} while (n != head);
+	return count;
+}
+
+static uint32_t
+slots_of(const struct pool *p, const struct addr *target)
+{
+	uint32_t slots = pool_slots(p, target->family);
+
+	return slots - (shard_has_self(p, target) ? 1 : 0);
+}
+
+void
+ledger_target(struct ledger *l, unsigned pool, const struct addr *target,
+    uint64_t now_ms, struct ledger_target *out)
+{
+	struct ledger_key k;
+	struct hold h;
+	uint32_t n;
+
+	*out = (struct ledger_target){ 0 };
+	if (pool >= LEDGER_POOLS_MAX)
+		return;
+	ledger_key_make(l, pool, target, &k);
+	h = shard_lock(l, k.shard);
+	n = shard_find(&h, &k);
+	if (n != 0) {
+		const struct target *t = ledger_target_at(l, n);
+		uint32_t cooled = 0;
+
+		out->cooling =
+		    count_ring(&h, t->list[LIST_BRIEF], now_ms, &cooled) +
+		    count_ring(&h, t->list[LIST_LONG], now_ms, &cooled);
+		out->cooling -= cooled;
+		/* What has cooled can be had at once, too. */
+		out->hot = cooled;
+		out->hot += count_ring(&h, t->list[LIST_HOT], now_ms, &cooled);
+		out->held = t->held;
+		out->high_water = t->high_water;
+		out->slots = slots_of(shard_pool(&h, pool), target);
+	}
+	shard_unlock(&h);
+}

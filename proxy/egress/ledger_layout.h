@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * ledger_layout: the shared block of the ledger, byte by byte, and the lists in
+ * it. Included by the ledger's own files and their tests only.
+ *
+ * header (with shards) | pools | source addresses | resting ports | owners and
+ * counts of the chunks | hash buckets | targets | records
+ *
+ * Records and targets are cells of 64 bytes, named by their number in their
+ * array; 0 is none. What is truth: a record's `state` with the fields it makes
+ * valid, a target's `word` with its `ip`, the owners of the chunks, and the
+ * tables of pools, addresses and resting ports. Everything else is derived and
+ * made anew by shard_rebuild().
+ */
+#ifndef FOURFOLD_LEDGER_LAYOUT_H
+#define FOURFOLD_LEDGER_LAYOUT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "egress/ledger.h"
+
+#define LEDGER_SHARDS      64
+#define LEDGER_CHUNK       256   /* cells handed to a shard at once */
+#define LEDGER_ADDRESSES   16384 /* entries of the table of sources */
+#define LEDGER_NAMED       1024  /* entries of the table of named sources */
+#define LEDGER_PORT_COUNT  65536
+#define LEDGER_CELL        64
+#define LEDGER_EMPTY_LEASE UINT32_MAX
+
+/* Every cell begins with its links. */
+struct cell {
+	uint32_t next, prev;
+};
+
+enum record_state {
+	RECORD_FREE, /* must be 0: fresh memory is free */
+	RECORD_HELD,
+	RECORD_STRAY,   /* held, is no slot of the pool: freed when returned */
+	RECORD_GRANTED, /* kept for whoever waits in a queue; not in use yet */
+	RECORD_HOT,
+	RECORD_BRIEF, /* cooling, the list of short times */
+	RECORD_LONG,  /* cooling, the list of long times */
+	RECORD_STATES
+};
+
+struct record {
+	struct cell link;   /* on the free list, or on one of its target's */
+	uint32_t target;    /* valid unless free */
+	uint32_t skip_next; /* on its target's chain `skip` */
+	uint32_t source_id; /* of the slot's address */
+	uint32_t gen;       /* grows with each lease: tells old leases */
+	uint64_t session;   /* held: whose */
+	uint8_t client[16]; /* IPv4 as ::ffff:a.b.c.d; zeros: none */
+	/* Low 48 bits: held since, or cooling until, in ms. High 16: place + 1
+	 * of the source that was named, in the table of named sources. */
+	uint64_t when_named;
+	uint16_t client_port, port, user;
+	uint8_t worker;
+	_Atomic uint8_t state; /* enum record_state */
+};
+_Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
+
+/* struct target.word: the rest of the key, and what is known of it. */
+#define TARGET_PORT_SHIFT 32
+#define TARGET_POOL_SHIFT 48
+#define TARGET_USED       (UINT64_C(1) << 54) /* 0 in a free cell */
+#define TARGET_V6         (UINT64_C(1) << 55)
+#define TARGET_KEY        ((UINT64_C(1) << 56) - 1)
+/* It may be a source of ours: held leases are listed, for the reverse look. */
+#define TARGET_MIRRORED (UINT64_C(1) << 56)
+
+enum target_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
+
+struct target {
+	/* Nothing held: on the shard's list `idle`. Else, and if mirrored,
+	 * link.next is the head of the ring of held records. */
+	struct cell link;
+	uint64_t ip[2];
+	_Atomic uint64_t word;     /* scope 32, port 16, pool 6, flags */
+	uint32_t chain;            /* next of the hash bucket */
+	uint32_t fresh;            /* slots from here on have no record, save
+				      those on the chain `skip` */
+	uint32_t skip;             /* records of slots >= fresh, in order */
+	uint32_t held, high_water; /* now, and the most at once */
+	uint32_t list[LIST_COUNT]; /* heads of rings; cooling ones by time */
+};
+_Static_assert(sizeof(struct target) == LEDGER_CELL, "a target is a cell");
+
+/* One of the two arrays of cells. */
+struct slab {
+	uint64_t cells_at, owners_at, used_at; /* offsets in the block */
+	uint32_t chunks;
+	_Atomic uint64_t hint; /* no free chunk is before this one */
+};
+
+/* A shard's part of a slab. */
+struct slab_part {
+	uint32_t free;           /* list of free cells, by link.next */
+	uint32_t free_count;     /* cells on it */
+	uint32_t bump, bump_end; /* cells of the last chunk, never used */
+	uint32_t used;
+};
+
+struct shard {
+	_Alignas(64) pthread_mutex_t mutex;
+	uint64_t epoch;   /* of the pools that the entries are made for */
+	uint64_t pick;    /* bit: which copy of the pool that is */
+	uint64_t present; /* bit: there is such a pool */
+	struct slab_part records, targets;
+	uint32_t idle;  /* ring of targets with nothing held, oldest first */
+	uint32_t dying; /* records of ended targets, still to be freed: chain of
+			   targets */
+	uint32_t count[RECORD_STATES]; /* records in each state but free */
+	uint32_t rotor;    /* which source a by-kernel lease takes next */
+	uint64_t rebuilds; /* after a death; not derived */
+};
+
+/* A pool's definition. Two copies: a shard that is still at an older epoch
+ * uses the older one. */
+struct pool_place {
+	_Atomic uint64_t since[2]; /* epoch; 0: none; UINT64_MAX: being written
+				    */
+	struct pool copy[2];
+};
+
+struct ledger {
+	uint64_t layout; /* LEDGER_LAYOUT */
+	uint64_t bytes;
+	uint64_t key[2];
+	struct slab records, targets;
+	uint64_t pools_at, addresses_at, named_at, rest_at, buckets_at;
+	uint32_t bucket_mask; /* a shard has so many buckets, less one */
+	_Atomic uint32_t address_count, named_count;
+	_Atomic uint64_t epoch;      /* grows with each change of a pool */
+	_Atomic uint64_t rest_until; /* no port rests from here on */
+	pthread_mutex_t named_mutex;
+	struct shard shards[LEDGER_SHARDS];
+};
+
+#define LEDGER_LAYOUT UINT64_C(0x466f75720001)
+
+static inline void *
+ledger_at(struct ledger *l, uint64_t offset)
+{
+	return (char *)l + offset;
+}
+
+static inline struct record *
+ledger_record(struct ledger *l, uint32_t n)
+{
+	return (struct record *)ledger_at(l, l->records.cells_at) + n;
+}
+
+static inline struct target *
+ledger_target_at(struct ledger *l, uint32_t n)
+{
+	return (struct target *)ledger_at(l, l->targets.cells_at) + n;
+}
+
+static inline struct cell *
+ledger_cell(struct ledger *l, const struct slab *slab, uint32_t n)
+{
+	return ledger_at(l, slab->cells_at + (uint64_t)n * LEDGER_CELL);
+}
+
+static inline uint8_t
+record_state(const struct record *r)
+{
+	return atomic_load_explicit(&r->state, memory_order_relaxed);
+}
+
+/*
+ * The last store of an entry and the first of an exit: whoever finds the
+ * memory of a process killed at any instruction finds it true. What is stored
+ * before is not moved behind it, nor what comes after before it.
+ */
+static inline void
+record_enter(struct shard *s, struct record *r, enum record_state to)
+{
+	s->count[record_state(r)]--;
+	s->count[to]++;
+	atomic_store_explicit(&r->state, (uint8_t)to, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+#define RECORD_WHEN_MASK ((UINT64_C(1) << 48) - 1)
+
+static inline uint64_t
+record_when(const struct record *r)
+{
+	return r->when_named & RECORD_WHEN_MASK;
+}
+
+static inline void
+record_set_when(struct record *r, uint64_t ms)
+{
+	r->when_named =
+	    (r->when_named & ~RECORD_WHEN_MASK) | (ms & RECORD_WHEN_MASK);
+}
+
+static inline unsigned
+record_named(const struct record *r)
+{
+	return (unsigned)(r->when_named >> 48);
+}
+
+static inline uint64_t
+target_word(const struct target *t)
+{
+	return atomic_load_explicit(&t->word, memory_order_relaxed);
+}
+
+static inline enum addr_family
+target_family(const struct target *t)
+{
+	return target_word(t) & TARGET_V6 ? ADDR_V6 : ADDR_V4;
+}
+
+static inline unsigned
+target_pool(const struct target *t)
+{
+	return (target_word(t) >> TARGET_POOL_SHIFT) & (LEDGER_POOLS_MAX - 1);
+}
+
+static inline bool
+target_mirrored(const struct target *t)
+{
+	return (target_word(t) & TARGET_MIRRORED) != 0;
+}
+
+/* Rings: doubly linked circles of cells of `slab`; the head is the first. */
+static inline void
+ring_append(
+    struct ledger *l, const struct slab *slab, uint32_t *head, uint32_t n)
+{
+	struct cell *c = ledger_cell(l, slab, n);
+	struct cell *first;
+
+	if (*head == 0) {
+		c->next = c->prev = n;
+		*head = n;
+		return;
+	}
+	first = ledger_cell(l, slab, *head);
+	c->next = *head;
+	c->prev = first->prev;
+	ledger_cell(l, slab, first->prev)->next = n;
+	first->prev = n;
+}
+
+static inline void
+ring_remove(
+    struct ledger *l, const struct slab *slab, uint32_t *head, uint32_t n)
+{
+	struct cell *c = ledger_cell(l, slab, n);
+
+	if (c->next == n) {
+		must(*head == n);
+		*head = 0;
+		return;
+	}
+	ledger_cell(l, slab, c->prev)->next = c->next;
+	ledger_cell(l, slab, c->next)->prev = c->prev;
+	if (*head == n)
+		*head = c->next;
+}
+
+#endif
