@@ -83,7 +83,7 @@ struct config {
 	size_t listen_count;
 	struct config_egress *egresses; /* at least one */
 	size_t egress_count;
-	struct config_user *users;
+	struct config_user *users; /* sorted by name */
 	size_t user_count;
 };
 
@@ -92,6 +92,7 @@ struct config {
  * defaults alone. On success 0 and a snapshot for config_free(). Otherwise
  * -EINVAL, and every error of the file was written to `errors` as a line
  * "FILE:LINE: what is wrong, and what was expected". A password never is.
+ * -ENOMEM, and a line that says so, without memory.
  */
 MUST_USE int config_parse(const char *file, const char *text, size_t len,
     FILE *errors, struct config **out);
