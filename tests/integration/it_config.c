@@ -83,7 +83,7 @@ static const struct wrong {
 	{ "[egress e]\nports = 40000-40010 40005\n", 2 },
 	{ "[egress e]\nbind = never\n", 2 },
 	{ "[egress e]\naddresses = here\n", 2 },
-	{ "[egress e]\nports = 40000\n[egress f]\nports = 40000\n", 4 },
+	{ "[egress e]\nports = 40000\n[egress f]\nports = 40000\n", 3 },
 	{ "[user u]\npassword = plain\n", 2 },
 	{ "[user u]\npassword = " HASH "\n[user u]\npassword = " HASH "\n", 3 },
 	{ "[timeouts]\nhandshake = off\n", 2 },

@@ -32,7 +32,7 @@
 #define A_CLIENT          (SESSIONS / CLIENT_PROCESSES)
 #define A_TARGET_MAX      18000U
 #define SOURCE_PORT       40000
-#define FIRST_CLIENT_PORT 10000U
+#define FIRST_CLIENT_PORT 2000U /* below the listeners of namespace.h */
 #define BATCH             64U
 #define DEADLINE_MS       240000 /* a slow machine is not a failure */
 #define BYTES_A_SESSION   1536U
@@ -101,8 +101,7 @@ run_helper(struct helper *h, void (*body)(struct plan *), struct plan *plan)
 	int down[2], up[2];
 
 	IT_MUST(pipe2(down, 0) == 0 && pipe2(up, 0) == 0, "pipe");
-	h->pid = fork();
-	IT_MUST(h->pid >= 0, "fork: %s", strerror(errno));
+	h->pid = it_fork();
 	if (h->pid == 0) {
 		close(down[1]);
 		close(up[0]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "it.h"
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -19,6 +20,7 @@
 
 #define MS_PER_SECOND 1000
 #define NS_PER_MS     1000000
+#define HELPER        "FOURFOLD_TEST_HELPER"
 
 uint64_t
 it_now_ms(void)
@@ -39,8 +41,25 @@ it_fail(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
+	if (getenv(HELPER) != NULL) {
+		fprintf(stderr, "a helper: %s\n", words);
+		_exit(1);
+	}
 	cr_assert_fail("%s", words);
 	abort(); /* not reached: the assertion leaves the test */
+}
+
+pid_t
+it_fork(void)
+{
+	pid_t pid = fork();
+
+	IT_MUST(pid >= 0, "fork: %s", strerror(errno));
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setenv(HELPER, "1", 1);
+	}
+	return pid;
 }
 
 void

@@ -9,6 +9,8 @@
 #ifndef FOURFOLD_TESTS_IT_H
 #define FOURFOLD_TESTS_IT_H
 
+#include <sys/types.h>
+
 #include <criterion/criterion.h>
 
 #include "base/base.h"
@@ -40,6 +42,10 @@ PRINTF_LIKE(1, 2);
 
 /* Fails with `words` when `ok` does not hold. */
 #define IT_MUST(ok, ...) ((ok) ? (void)0 : it_fail(__VA_ARGS__))
+
+/* fork() for a child that helps the test: where it_fail() would leave a test,
+ * the child says why and exits with 1. It has to end in _exit(). */
+pid_t it_fork(void);
 
 /* Lets the machine go on before something is looked at again which has no
  * event to wait for (a number in /proc). Fails after the deadline. */
