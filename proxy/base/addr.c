@@ -292,8 +292,13 @@ prefix_contains(const struct prefix *p, const struct addr *a)
 bool
 prefix_overlaps(const struct prefix *a, const struct prefix *b)
 {
-	return a->bits <= b->bits ? prefix_contains(a, &b->base)
-				  : prefix_contains(b, &a->base);
+	struct prefix wide = a->bits <= b->bits ? *a : *b;
+	const struct addr *base = a->bits <= b->bits ? &b->base : &a->base;
+
+	/* Without a scope it is of every interface. */
+	if (base->scope == 0)
+		wide.base.scope = 0;
+	return prefix_contains(&wide, base);
 }
 
 struct addr
@@ -343,7 +348,7 @@ addr_unwrap(const struct addr *a)
 		return addr_from_bytes(ADDR_V4, a->ip + 2, a->port);
 	/* ::1 and :: are themselves; the rest of ::/96 is IPv4-compatible. */
 	if (in_prefix(a, compatible, sizeof(compatible)) &&
-	    (a->ip[12] != 0 || a->ip[13] != 0))
+	    !addr_is_unspecified_ip(a) && !addr_is_loopback(a))
 		return addr_from_bytes(ADDR_V4, a->ip + 12, a->port);
 	return *a;
 }

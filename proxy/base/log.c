@@ -54,10 +54,17 @@ log_wants(const struct log *log, enum log_level level)
 	return level <= log->level;
 }
 
+/* What the line still holds, its newline aside. */
+static size_t
+room_of(const struct log *log)
+{
+	return LINE_MAX_BYTES - 1 - (log->used - log->line_start);
+}
+
 static void
 put(struct log *log, const char *bytes, size_t len)
 {
-	size_t room = LINE_MAX_BYTES - 1 - (log->used - log->line_start);
+	size_t room = room_of(log);
 
 	if (len > room)
 		len = room;
@@ -74,7 +81,10 @@ put_text(struct log *log, const char *text)
 static void
 put_key(struct log *log, const char *key)
 {
-	if (log->used != log->line_start && log->buf[log->used - 1] != '>')
+	size_t head =
+	    log->style == LOG_JOURNAL ? strlen(levels[0].priority) : 0;
+
+	if (log->used != log->line_start + head)
 		put(log, " ", 1);
 	put_text(log, key);
 	put(log, "=", 1);
@@ -141,13 +151,14 @@ static void
 put_quoted(struct log *log, const char *value, size_t len)
 {
 	put(log, "\"", 1);
-	for (size_t i = 0; i < len; i++) {
+	/* Cut between characters, with room for the quote at the end. */
+	for (size_t i = 0; i < len && room_of(log) > strlen("\\x00"); i++) {
 		unsigned char c = (unsigned char)value[i];
 		char text[8];
 
 		if (c == '"' || c == '\\')
 			snprintf(text, sizeof(text), "\\%c", c);
-		else if (c < ' ' || c == 0x7f)
+		else if (c < ' ' || c >= 0x7f)
 			snprintf(text, sizeof(text), "\\x%02x", c);
 		else
 			snprintf(text, sizeof(text), "%c", c);
