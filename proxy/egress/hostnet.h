@@ -29,4 +29,7 @@ MUST_USE int hostnet_refresh(
 bool hostnet_is_local(const struct hostnet *h, const struct addr *a);
 bool hostnet_is_broadcast(const struct hostnet *h, const struct addr *a);
 
+/* Is each address of `p` local? Several routes may share the prefix. */
+bool hostnet_covers(const struct hostnet *h, const struct prefix *p);
+
 #endif

@@ -9,11 +9,15 @@
 
 #include "egress/pool.h"
 
+/* A bit for each port, number % 8 of byte number / 8. */
+#define PREFLIGHT_PORT_BYTES (65536 / 8)
+
 struct preflight_host {
 	uint16_t port_first, port_last; /* net.ipv4.ip_local_port_range */
-	uint8_t reserved[65536 / 8]; /* ip_local_reserved_ports, a bit each */
-	int tw_reuse;                /* net.ipv4.tcp_tw_reuse: 0, 1, 2 */
-	bool timestamps;             /* net.ipv4.tcp_timestamps */
+	uint16_t unprivileged_first; /* net.ipv4.ip_unprivileged_port_start */
+	uint8_t reserved[PREFLIGHT_PORT_BYTES]; /* ip_local_reserved_ports */
+	int tw_reuse;        /* net.ipv4.tcp_tw_reuse: 0, 1, 2 */
+	bool timestamps;     /* net.ipv4.tcp_timestamps */
 	bool range_option;   /* IP_LOCAL_PORT_RANGE: Linux 6.3 and later */
 	bool no_port_option; /* IP_BIND_ADDRESS_NO_PORT: 4.2 and later */
 };
@@ -48,17 +52,30 @@ struct preflight_wish {
 
 /*
  * Makes the pool. 0, or -EINVAL with one sentence in `error` that names what
- * stands in the way and what mends it. `warning` gets a sentence or "".
+ * stands in the way and, behind "this mends it: ", the command which does.
+ * `warning` gets a sentence or "". Both have `size` bytes; 1024 is plenty.
  *
  * range option there, port inside ip_local_port_range and not reserved: RANGE.
  * Otherwise bind=range is an error, bind=auto takes EXPLICIT with a warning.
  * ports=auto: the host's range without reserved and own ports. An own
- * listening port inside named ports is an error. An address that is not local
+ * listening port inside named ports is an error, and so is a port that takes
+ * privileges, since workers have none. An address that is not local
  * (bind() tried; IPV6_FREEBIND for IPv6 prefixes, with a look at the local
- * routes) is an error that names the command which makes it so.
+ * routes) is an error that names the command which makes it so. An
+ * unspecified address is "by route" for its family.
  */
 MUST_USE int preflight_pool(const struct preflight_host *host,
     const struct preflight_wish *wish, struct pool *out, char *error,
     char *warning, size_t size);
+
+/* The pure part of it: decides by `host` alone, takes any address as local. */
+MUST_USE int preflight_plan(const struct preflight_host *host,
+    const struct preflight_wish *wish, struct pool *out, char *error,
+    char *warning, size_t size);
+
+/* A list as in ip_local_reserved_ports, "8080,9000-9010\n", to a bit a port;
+ * -EINVAL when it is none. */
+MUST_USE int preflight_parse_ports(
+    const char *text, uint8_t bits[PREFLIGHT_PORT_BYTES]);
 
 #endif

@@ -25,13 +25,22 @@ enum resolve_result {
 	RESOLVE_FAILED,    /* SERVFAIL, no answer, no memory ... */
 };
 
+/* Whom to ask, and how long; a zero field is as resolv.conf says. */
+struct resolver_options {
+	const char *servers; /* "127.0.0.1:53,[::1]:53"; borrowed */
+	int timeout_ms;      /* of the first try; later ones wait longer */
+	int tries;
+};
+
 /* `addrs` (with the port that was asked for, IPv4-mapped ones unmapped, no
  * duplicates, in c-ares' order) live until `done` returns. */
 typedef void resolve_done_fn(enum resolve_result result,
     const struct addr *addrs, size_t count, void *arg);
 
-/* NULL when c-ares cannot start. The base must outlive the resolver. */
-struct resolver *resolver_new(struct event_base *base);
+/* NULL `options`: all as the system says. NULL comes back when c-ares cannot
+ * start or the servers are none. The base must outlive the resolver. */
+struct resolver *resolver_new(
+    struct event_base *base, const struct resolver_options *options);
 
 /* All resolves must have been cancelled or be done. */
 void resolver_free(struct resolver *r);

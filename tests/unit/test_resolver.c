@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: ISC */
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+#include <event2/event.h>
+
+#include "dns.h"
+#include "io/resolver.h"
+
+static const struct dns_record zone[] = {
+	{ "both.test", DNS_A, "192.0.2.1" },
+	{ "both.test", DNS_A, "192.0.2.2" },
+	{ "both.test", DNS_A, "192.0.2.1" },
+	{ "both.test", DNS_AAAA, "2001:db8::1" },
+	{ "only4.test", DNS_A, "192.0.2.4" },
+	{ "only6.test", DNS_AAAA, "2001:db8::6" },
+	{ "mapped.test", DNS_AAAA, "::ffff:192.0.2.9" },
+	{ "empty.test", DNS_ALIVE, NULL },
+	{ "alias.test", DNS_CNAME, "only4.test" },
+	{ "alias-reversed.test", DNS_CNAME, "only4.test" },
+	{ "alias-reversed.test", DNS_REVERSED, NULL },
+	{ "reversed.test", DNS_A, "192.0.2.5" },
+	{ "reversed.test", DNS_AAAA, "2001:db8::5" },
+	{ "reversed.test", DNS_REVERSED, NULL },
+	{ "half.test", DNS_A, "192.0.2.7" },
+	{ "half.test", DNS_NO_AAAA, NULL },
+	{ "long.test", DNS_A, "192.0.2.8" },
+	{ "long.test", DNS_TRUNCATED, NULL },
+	{ "silent.test", DNS_SILENT, NULL },
+	{ "broken.test", DNS_SERVFAIL, NULL },
+};
+
+/* A resolver that asks a server of ours, and a place for one answer. */
+struct bench {
+	struct event_base *base;
+	struct dns *dns;
+	struct resolver *resolver;
+	int fds;
+};
+
+struct outcome {
+	struct resolve *handle;
+	int calls;
+	enum resolve_result result;
+	size_t count;
+	struct addr addrs[RESOLVE_ADDRESSES_MAX];
+	struct outcome *to_cancel;  /* in done */
+	struct resolver *to_free;   /* in done */
+	struct resolver *again;     /* in done: start once more */
+	struct outcome *again_into; /* ... into this one */
+};
+
+static int
+open_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int count = 0;
+
+	while (readdir(d) != NULL)
+		count++;
+	closedir(d);
+	return count;
+}
+
+static void
+bench_open(struct bench *b, int timeout_ms)
+{
+	struct addr at = addr_v4(0x7f000001, 0);
+	char server[ADDR_TEXT_MAX];
+	struct resolver_options options = {
+		.servers = server, .timeout_ms = timeout_ms, .tries = 1
+	};
+
+	b->fds = open_fds();
+	b->base = event_base_new();
+	b->dns = dns_start(&at, zone, ARRAY_LEN(zone));
+	cr_assert_not_null(b->dns);
+	addr_format(dns_address(b->dns), server);
+	b->resolver = resolver_new(b->base, &options);
+	cr_assert_not_null(b->resolver);
+}
+
+/* Nothing may be left behind: no event, no descriptor (leaks: sanitizer). */
+static void
+bench_close(struct bench *b)
+{
+	resolver_free(b->resolver);
+	cr_expect_eq(event_base_get_num_events(b->base,
+			 EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE),
+	    0);
+	dns_stop(b->dns);
+	event_base_free(b->base);
+	cr_expect_eq(open_fds(), b->fds);
+}
+
+static void
+on_done(enum resolve_result result, const struct addr *addrs, size_t count,
+    void *arg)
+{
+	struct outcome *o = arg;
+
+	o->handle = NULL;
+	o->calls++;
+	o->result = result;
+	o->count = count;
+	if (count > 0)
+		memcpy(o->addrs, addrs, count * sizeof(*addrs));
+	if (o->to_cancel != NULL)
+		resolve_cancel(&o->to_cancel->handle);
+	if (o->again != NULL)
+		o->again_into->handle = resolve_start(
+		    o->again, "127.0.0.1", 1, on_done, o->again_into);
+	if (o->to_free != NULL)
+		resolver_free(o->to_free);
+}
+
+static void
+start(struct bench *b, const char *name, struct outcome *o)
+{
+	int before = o->calls;
+
+	o->handle = resolve_start(b->resolver, name, 443, on_done, o);
+	cr_assert_not_null(o->handle);
+	cr_assert_eq(o->calls, before, "called back inside the start");
+}
+
+/* Runs until nothing is pending: every answer came, or ran out of time. */
+static void
+run(struct bench *b)
+{
+	event_base_dispatch(b->base);
+}
+
+static void
+lookup(struct bench *b, const char *name, struct outcome *o)
+{
+	start(b, name, o);
+	run(b);
+	cr_assert_eq(o->calls, 1);
+}
+
+static bool
+has(const struct outcome *o, const char *ip)
+{
+	struct addr a;
+
+	cr_assert_eq(addr_parse_ip(ip, &a), 0);
+	a.port = 443;
+	for (size_t i = 0; i < o->count; i++) {
+		if (addr_equal(&o->addrs[i], &a))
+			return true;
+	}
+	return false;
+}
+
+/* Looks `name` up and expects exactly these one or two addresses. */
+static void
+expect_addresses(const char *name, const char *one, const char *two)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+
+	bench_open(&b, 2000);
+	lookup(&b, name, &o);
+	cr_expect_eq(o.result, RESOLVE_OK, "%s: %d", name, o.result);
+	cr_expect_eq(o.count, two == NULL ? 1 : 2);
+	cr_expect(has(&o, one));
+	cr_expect(two == NULL || has(&o, two));
+	bench_close(&b);
+}
+
+static void
+expect_failure(const char *name, int timeout_ms, enum resolve_result result)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+
+	bench_open(&b, timeout_ms);
+	lookup(&b, name, &o);
+	cr_expect_eq(o.result, result, "%s: %d", name, o.result);
+	cr_expect_eq(o.count, 0);
+	bench_close(&b);
+}
+
+Test(resolver, localhost_is_the_loopback_address)
+{
+	expect_addresses("localhost", "127.0.0.1", "::1");
+	expect_addresses("LocalHost.", "127.0.0.1", "::1");
+	expect_addresses("a.localhost", "127.0.0.1", "::1");
+	expect_failure("notlocalhost", 2000, RESOLVE_NOT_FOUND);
+}
+
+/* The name of a line of /etc/hosts with this address, other than localhost. */
+static bool
+find_in_hosts(const char *address, char *name, size_t size)
+{
+	FILE *f = fopen("/etc/hosts", "re");
+	char line[512], ip[256], host[256];
+	bool found = false;
+
+	while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL) {
+		found = sscanf(line, "%255s %255s", ip, host) == 2 &&
+			strcmp(ip, address) == 0 &&
+			strstr(host, "localhost") == NULL;
+	}
+	if (f != NULL)
+		fclose(f);
+	if (found)
+		strcpy_bounded(name, size, host);
+	return found;
+}
+
+Test(resolver, the_hosts_file_is_read)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+	char name[256];
+
+	if (!find_in_hosts("127.0.0.1", name, sizeof(name)) &&
+	    !find_in_hosts("127.0.1.1", name, sizeof(name)))
+		cr_skip_test("/etc/hosts names no 127.0.0.1 or 127.0.1.1");
+	bench_open(&b, 2000);
+	lookup(&b, name, &o);
+	cr_assert_eq(o.result, RESOLVE_OK);
+	cr_assert_gt(o.count, 0);
+	cr_expect_eq(dns_udp_count(b.dns), 0);
+	bench_close(&b);
+}
+
+Test(resolver, a_literal_needs_no_server)
+{
+	expect_addresses("192.0.2.33", "192.0.2.33", NULL);
+	expect_addresses("192.0.2.33.", "192.0.2.33", NULL);
+	expect_addresses("2001:db8::33", "2001:db8::33", NULL);
+	expect_addresses("::ffff:192.0.2.33", "192.0.2.33", NULL);
+}
+
+Test(resolver, both_families_are_asked_and_duplicates_dropped)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+
+	bench_open(&b, 2000);
+	lookup(&b, "both.test", &o);
+	cr_expect_eq(o.result, RESOLVE_OK);
+	cr_expect_eq(o.count, 3);
+	cr_expect(has(&o, "192.0.2.1") && has(&o, "192.0.2.2"));
+	cr_expect(has(&o, "2001:db8::1"));
+	bench_close(&b);
+}
+
+Test(resolver, one_family_is_enough)
+{
+	expect_addresses("only4.test", "192.0.2.4", NULL);
+	expect_addresses("only6.test", "2001:db8::6", NULL);
+	expect_addresses("mapped.test", "192.0.2.9", NULL);
+	expect_addresses("half.test", "192.0.2.7", NULL);
+}
+
+Test(resolver, an_alias_is_followed_in_either_order_of_answers)
+{
+	expect_addresses("alias.test", "192.0.2.4", NULL);
+	expect_addresses("alias-reversed.test", "192.0.2.4", NULL);
+	expect_addresses("reversed.test", "192.0.2.5", "2001:db8::5");
+}
+
+Test(resolver, a_truncated_answer_is_asked_for_by_tcp)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+
+	bench_open(&b, 2000);
+	lookup(&b, "long.test", &o);
+	cr_expect_eq(o.result, RESOLVE_OK);
+	cr_expect(o.count == 1 && has(&o, "192.0.2.8"));
+	cr_expect_eq(dns_udp_count(b.dns), 2);
+	cr_expect_eq(dns_tcp_count(b.dns), 2);
+	bench_close(&b);
+}
+
+Test(resolver, what_does_not_exist_is_not_found)
+{
+	expect_failure("missing.test", 2000, RESOLVE_NOT_FOUND);
+	expect_failure("empty.test", 2000, RESOLVE_NOT_FOUND);
+	expect_failure("", 2000, RESOLVE_NOT_FOUND);
+	expect_failure("a..b", 2000, RESOLVE_NOT_FOUND);
+}
+
+Test(resolver, what_cannot_be_asked_has_failed)
+{
+	expect_failure("broken.test", 2000, RESOLVE_FAILED);
+	expect_failure("silent.test", 20, RESOLVE_FAILED);
+}
+
+Test(resolver, a_late_question_does_not_lose_its_timeout)
+{
+	struct bench b;
+	struct outcome first = { 0 }, second = { 0 };
+
+	bench_open(&b, 20);
+	first.again = b.resolver;
+	first.again_into = &second;
+	start(&b, "silent.test", &first);
+	run(&b);
+	cr_expect_eq(first.result, RESOLVE_FAILED);
+	cr_expect_eq(second.calls, 1);
+	bench_close(&b);
+}
+
+Test(resolver, nothing_is_told_after_a_cancel)
+{
+	struct bench b;
+	struct outcome asked = { 0 }, ready = { 0 };
+
+	bench_open(&b, 20);
+	start(&b, "silent.test", &asked);
+	start(&b, "localhost", &ready);
+	resolve_cancel(&asked.handle);
+	resolve_cancel(&ready.handle);
+	cr_expect_null(asked.handle);
+	resolve_cancel(&asked.handle);
+	run(&b);
+	cr_expect_eq(asked.calls + ready.calls, 0);
+	bench_close(&b);
+}
+
+Test(resolver, one_done_may_cancel_another)
+{
+	struct bench b;
+	struct outcome first = { 0 }, second = { 0 }, third = { 0 };
+
+	bench_open(&b, 2000);
+	first.to_cancel = &second;
+	start(&b, "127.0.0.1", &first);
+	start(&b, "127.0.0.2", &second);
+	start(&b, "127.0.0.3", &third);
+	run(&b);
+	cr_expect_eq(first.calls, 1);
+	cr_expect_eq(second.calls, 0);
+	cr_expect_eq(third.calls, 1);
+
+	first.to_cancel = &third;
+	start(&b, "only4.test", &third);
+	start(&b, "127.0.0.1", &first);
+	run(&b);
+	cr_expect_eq(first.calls, 2);
+	cr_expect_eq(third.calls, 1);
+	bench_close(&b);
+}
+
+Test(resolver, what_is_ready_in_a_done_waits_for_the_next_pass)
+{
+	struct bench b;
+	struct outcome first = { 0 }, second = { 0 };
+
+	bench_open(&b, 2000);
+	first.again = b.resolver;
+	first.again_into = &second;
+	start(&b, "127.0.0.1", &first);
+	event_base_loop(b.base, EVLOOP_ONCE);
+	cr_expect_eq(first.calls, 1);
+	cr_expect_eq(second.calls, 0);
+	event_base_loop(b.base, EVLOOP_ONCE);
+	cr_expect_eq(second.calls, 1);
+	bench_close(&b);
+}
+
+Test(resolver, freed_with_cancelled_ones_still_in_flight)
+{
+	struct bench b;
+	struct outcome udp = { 0 }, tcp = { 0 };
+
+	bench_open(&b, 5000);
+	start(&b, "silent.test", &udp);
+	start(&b, "both.test", &tcp);
+	event_base_loop(b.base, EVLOOP_NONBLOCK);
+	resolve_cancel(&udp.handle);
+	resolve_cancel(&tcp.handle);
+	bench_close(&b);
+}
+
+Test(resolver, freed_inside_the_last_done)
+{
+	struct bench b;
+	struct outcome o = { 0 };
+
+	bench_open(&b, 2000);
+	o.to_free = b.resolver;
+	start(&b, "only4.test", &o);
+	run(&b);
+	cr_expect_eq(o.calls, 1);
+	b.resolver = NULL;
+	bench_close(&b);
+}
+
+Test(resolver, freed_with_none_pending)
+{
+	struct event_base *base = event_base_new();
+	struct resolver_options wrong = { .servers = "nonsense" };
+
+	resolver_free(resolver_new(base, NULL));
+	resolver_free(NULL);
+	cr_expect_null(resolver_new(base, &wrong));
+	event_base_free(base);
+}
+
+Test(resolver, more_questions_than_query_numbers_do_not_hang)
+{
+	struct bench b;
+	static struct outcome many[17000];
+
+	bench_open(&b, 60000);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		start(&b, "silent.test", &many[i]);
+	event_base_loop(b.base, EVLOOP_ONCE);
+	cr_expect_eq(many[0].calls, 0);
+	cr_expect_eq(many[ARRAY_LEN(many) - 1].calls, 1);
+	cr_expect_eq(many[ARRAY_LEN(many) - 1].result, RESOLVE_FAILED);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		resolve_cancel(&many[i].handle);
+	bench_close(&b);
+}
