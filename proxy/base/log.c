@@ -2,10 +2,10 @@
 #include "base/log.h"
 
 #include <sys/stat.h>
-#include <sys/uio.h>
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 
 /* No line is longer: what does not fit of its last value is cut. */
 #define LINE_MAX_BYTES 4096
+_Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one write to a pipe");
 
 static const struct {
 	const char *name, *priority; /* syslog's, for the journal */
@@ -278,14 +279,29 @@ log_event(struct log *log, enum log_level level, const char *event,
 	log_end(log);
 }
 
-/* Writes as much as the descriptor takes of whole lines; true when all. */
+/* The length of the whole lines among the first PIPE_BUF bytes: a write of so
+ * much to a pipe is not torn by the other processes' writes, nor cut. */
+static size_t
+next_chunk(const char *bytes, size_t len)
+{
+	const char *end;
+
+	if (len <= PIPE_BUF)
+		return len;
+	end = memrchr(bytes, '\n', PIPE_BUF);
+	must(end != NULL);
+	return (size_t)(end - bytes) + 1;
+}
+
+/* Writes as many lines as the descriptor takes; true when all. */
 static bool
 write_out(struct log *log)
 {
 	size_t done = 0;
 
 	while (done < log->used) {
-		ssize_t n = write(log->fd, log->buf + done, log->used - done);
+		ssize_t n = write(log->fd, log->buf + done,
+		    next_chunk(log->buf + done, log->used - done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -209,7 +209,7 @@ open_netlink(int *out)
 static int
 read_table(struct table *t)
 {
-	int fd;
+	int fd = -1;
 	int error = open_netlink(&fd);
 
 	if (error != 0)

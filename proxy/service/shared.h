@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * shared: what the master and its workers tell each other in memory, and what
+ * a worker is given when it is forked.
+ */
+#ifndef FOURFOLD_SHARED_H
+#define FOURFOLD_SHARED_H
+
+#include "egress/ledger.h"
+#include "service/sockets.h"
+#include "session/stats.h"
+
+#define SLOTS_MAX 200
+
+struct shared {
+	/* Sessions of all workers together, draining ones included. */
+	_Atomic uint64_t sessions;
+	/* The slot's own worker accepts from the slot's sockets. While it does
+	 * not (none yet, dead, full, out of descriptors) its siblings do. */
+	_Atomic bool attended[SLOTS_MAX];
+	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
+};
+
+/* From the master to a worker, a byte each, over the control socket. */
+enum worker_command {
+	WORKER_DRAIN = 'D',  /* others accept: end when the sessions have */
+	WORKER_FINISH = 'F', /* nobody will: accept what is queued, drain */
+	WORKER_STOP = 'S',   /* end now */
+};
+
+/* From a worker to the master. */
+#define WORKER_READY 'R'
+
+/* Everything is borrowed from the master, and so lives in the fork's copy. */
+struct worker_setup {
+	const struct config *config;
+	struct log *log;
+	struct ledger *ledger;
+	struct shared *shared;
+	const struct sockets *sockets;
+	const unsigned *pools; /* ledger's id of each egress */
+	int tw_reuse;
+	unsigned slot, slots; /* slots of sockets; `wake` has as many */
+	const int *wake;      /* an eventfd a slot, -1: no worker has it */
+	uint8_t id;
+	uint64_t first_session;
+	uint64_t max_here;  /* sessions of this worker: its descriptors */
+	uint64_t max_total; /* and of all together */
+	int control;
+};
+
+#endif
