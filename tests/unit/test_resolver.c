@@ -429,3 +429,20 @@ Test(resolver, more_questions_than_query_numbers_do_not_hang)
 		resolve_cancel(&many[i].handle);
 	bench_close(&b);
 }
+
+/* 400 answers, of which a UDP socket's usual buffer holds 277. */
+Test(resolver, a_crowd_at_once_loses_no_answer)
+{
+	struct bench b;
+	static struct outcome many[200];
+	unsigned answered = 0;
+
+	bench_open(&b, PATIENCE_MS);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		start(&b, "only4.test", &many[i]);
+	run(&b);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		answered += many[i].result == RESOLVE_OK && many[i].count == 1;
+	cr_expect_eq(answered, ARRAY_LEN(many), "%u", answered);
+	bench_close(&b);
+}
