@@ -173,11 +173,14 @@ open_unix(struct endpoint *e, const struct config_listen *listen_config)
 	return error;
 }
 
+/* Workers have copies: what ends the listening at once is shutdown(). */
 static void
 close_endpoint(struct endpoint *e, size_t from)
 {
-	for (size_t i = from; i < e->fd_count; i++)
+	for (size_t i = from; i < e->fd_count; i++) {
+		shutdown(e->fds[i], SHUT_RDWR);
 		close(e->fds[i]);
+	}
 	e->fd_count = from;
 }
 

@@ -94,6 +94,8 @@ on_login(enum login_result result, size_t user, void *arg)
 	if (s->state == SESSION_REQUEST)
 		advance(s, ahead, len);
 	free(ahead);
+	/* What came meanwhile has had its event. */
+	handshake_read(s);
 }
 
 static int

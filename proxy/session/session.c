@@ -305,19 +305,17 @@ on_target_ready(struct stream *stream)
 		relay_pump(&s->relay);
 }
 
+/* No TCP_USER_TIMEOUT: it would also end those who read slowly but live. */
 static void
 set_keepalive(int fd, uint64_t keepalive_ms)
 {
 	static const int on = 1, probes = 5, interval = 10;
 	int seconds = (int)((keepalive_ms + 999) / 1000);
-	unsigned give_up_ms = (unsigned)(seconds + probes * interval) * 1000;
 
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	setsockopt(
-	    fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof(give_up_ms));
 }
 
 static void
