@@ -6,8 +6,9 @@
 
 #include "egress/ledger_shard.h"
 
-/* A shard may hold chunks of which it uses little: so many more are there. */
-#define SPARE_CHUNKS LEDGER_SHARDS
+/* A shard may keep two chunks of which it uses little: so many more are there.
+ */
+#define SPARE_CHUNKS (2 * LEDGER_SHARDS)
 
 #define PAGE 4096
 
@@ -18,13 +19,15 @@ chunks_for(uint32_t cells)
 	       SPARE_CHUNKS;
 }
 
-/* A power of two: about as many buckets as a shard has targets. */
+/* A power of two. The ledger is made several times larger than what is in use:
+ * a bucket for each four targets is short enough, and fewer pages. */
 static uint32_t
 buckets_for(uint32_t targets)
 {
 	uint32_t buckets = 16;
 
-	while (buckets < targets / LEDGER_SHARDS && buckets < UINT32_C(1) << 26)
+	while (buckets < targets / LEDGER_SHARDS / 4 && buckets < UINT32_C(1)
+								      << 26)
 		buckets *= 2;
 	return buckets;
 }
@@ -202,12 +205,14 @@ holds_source(const struct hold *h, uint32_t n, const struct addr *target)
 }
 
 /* Is target -> source leased in some pool? Towards `source` the shard is
- * another one; its lock is taken while the caller holds none. */
+ * another one; its lock is taken while the caller holds none. Where the two are
+ * equal it is this lease that would be found. */
 static bool
 is_leased_back(
     struct ledger *l, const struct addr *source, const struct addr *target)
 {
-	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++) {
+	for (unsigned id = 0;
+	     id < LEDGER_POOLS_MAX && !addr_equal(source, target); id++) {
 		struct ledger_key k;
 		struct hold h;
 		uint32_t n = 0;
@@ -256,6 +261,7 @@ ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
 		return -ENOENT;
 	must(holder->worker != 0);
 	ledger_key_make(l, pool, target, &k);
+	shard_prefetch(l, &k);
 	for (;;) {
 		struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
 		bool mirrored = false;

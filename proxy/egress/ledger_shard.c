@@ -153,12 +153,24 @@ shard_pool(const struct hold *h, unsigned id)
 	return &place[id].copy[h->s->pick >> id & 1];
 }
 
+static uint32_t *
+bucket_at(struct ledger *l, uint32_t shard, uint32_t bucket)
+{
+	uint32_t *buckets = ledger_at(l, l->buckets_at);
+
+	return buckets + (size_t)shard * (l->bucket_mask + 1) + bucket;
+}
+
 uint32_t *
 shard_bucket(const struct hold *h, uint32_t bucket)
 {
-	uint32_t *buckets = ledger_at(h->l, h->l->buckets_at);
+	return bucket_at(h->l, h->shard, bucket);
+}
 
-	return buckets + (size_t)h->shard * (h->l->bucket_mask + 1) + bucket;
+void
+shard_prefetch(struct ledger *l, const struct ledger_key *k)
+{
+	__builtin_prefetch(bucket_at(l, k->shard, k->bucket));
 }
 
 uint32_t

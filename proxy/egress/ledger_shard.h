@@ -44,6 +44,9 @@ const struct pool *shard_pool(const struct hold *h, unsigned id);
 /* The bucket's head for a key's word and ip. */
 uint32_t *shard_bucket(const struct hold *h, uint32_t bucket);
 
+/* Fetches the bucket into the cache while the lock is being taken. */
+void shard_prefetch(struct ledger *l, const struct ledger_key *k);
+
 /* The target's cell, or 0. */
 uint32_t shard_find(const struct hold *h, const struct ledger_key *k);
 

@@ -40,7 +40,7 @@ source_ids(const struct pool *p, const struct pool_source *s)
 {
 	uint64_t most = p->by_kernel || p->ports == 0
 			    ? s->count
-			    : POOL_SLOTS_MAX / p->ports + 1;
+			    : (uint64_t)POOL_SLOTS_MAX / p->ports + 1;
 
 	return s->count < most ? s->count : (uint32_t)most;
 }

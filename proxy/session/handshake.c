@@ -23,11 +23,9 @@ static void advance(struct session *s, const uint8_t *bytes, size_t len);
 static void
 reject(struct session *s, int parsed)
 {
-	bool request = s->state == SESSION_REQUEST;
-
-	if (parsed == SOCKS5_NOT_SOCKS5)
+	if (s->state == SESSION_GREETING && parsed == SOCKS5_NOT_SOCKS5)
 		session_close(s, CLOSE_NOT_SOCKS5);
-	else if (!request)
+	else if (s->state != SESSION_REQUEST)
 		session_close(s, CLOSE_MALFORMED);
 	else
 		session_refuse(s, parsed == SOCKS5_BAD_ADDRESS_TYPE

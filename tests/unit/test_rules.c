@@ -5,12 +5,12 @@
 
 #include "policy/rules.h"
 
-/* A host with 192.0.2.10/24, 2001:db8::10 and loopback. */
+/* A host with 192.0.2.10/24, 2001:db8::10, a 6to4 address and loopback. */
 static bool
 is_local(void *arg, const struct addr *a)
 {
 	static const char *const own[] = { "127.0.0.0/8", "192.0.2.10", "::1",
-		"2001:db8::10" };
+		"2001:db8::10", "2002:cb00:7109::10" };
 
 	cr_assert_str_eq(arg, "arg");
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
@@ -136,7 +136,8 @@ Test(rules, this_host_is_for_its_own_clients)
 {
 	static const char *const targets[] = { "127.0.0.1:80",
 		"127.255.255.255:80", "127.0.0.2:1080", "[::1]:80",
-		"192.0.2.10:80", "[2001:db8::10]:80" };
+		"192.0.2.10:80", "[2001:db8::10]:80",
+		"[2002:cb00:7109::10]:80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
 		expect_here_only(targets[i]);
