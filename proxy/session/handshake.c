@@ -91,9 +91,11 @@ on_login(enum login_result result, size_t user, void *arg)
 	s->ahead = NULL;
 	s->ahead_len = 0;
 	logged_in(s, result, user);
-	if (s->state == SESSION_REQUEST)
+	if (s->state == SESSION_REQUEST && len > 0)
 		advance(s, ahead, len);
 	free(ahead);
+	/* What came meanwhile had its event then. */
+	handshake_read(s);
 }
 
 static int
