@@ -91,7 +91,7 @@ on_login(enum login_result result, size_t user, void *arg)
 	s->ahead = NULL;
 	s->ahead_len = 0;
 	logged_in(s, result, user);
-	if (s->state == SESSION_REQUEST)
+	if (s->state == SESSION_REQUEST && len > 0)
 		advance(s, ahead, len);
 	free(ahead);
 	/* What came meanwhile has had its event. */
