@@ -33,6 +33,9 @@
  */
 void strcpy_bounded(char *to, size_t size, const char *from);
 
+/* States that this line is never reached. */
+#define must_never(why) must_failed(why, __FILE__, __LINE__, __func__)
+
 void must_failed(const char *what, const char *file, int line, const char *func)
     __attribute__((noreturn, cold));
 

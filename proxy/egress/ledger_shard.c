@@ -153,12 +153,24 @@ shard_pool(const struct hold *h, unsigned id)
 	return &place[id].copy[h->s->pick >> id & 1];
 }
 
+static uint32_t *
+bucket_at(struct ledger *l, uint32_t shard, uint32_t bucket)
+{
+	uint32_t *buckets = ledger_at(l, l->buckets_at);
+
+	return buckets + (size_t)shard * (l->bucket_mask + 1) + bucket;
+}
+
 uint32_t *
 shard_bucket(const struct hold *h, uint32_t bucket)
 {
-	uint32_t *buckets = ledger_at(h->l, h->l->buckets_at);
+	return bucket_at(h->l, h->shard, bucket);
+}
 
-	return buckets + (size_t)h->shard * (h->l->bucket_mask + 1) + bucket;
+void
+shard_prefetch(struct ledger *l, const struct ledger_key *k)
+{
+	__builtin_prefetch(bucket_at(l, k->shard, k->bucket));
 }
 
 uint32_t
@@ -175,27 +187,6 @@ shard_find(const struct hold *h, const struct ledger_key *k)
 		n = t->chain;
 	}
 	return 0;
-}
-
-/* May `target` be the source of a slot of `p`? */
-static bool
-is_source_of(const struct pool *p, const struct addr *target)
-{
-	uint32_t slot;
-
-	return slot_covering(p, target, &slot);
-}
-
-bool
-shard_is_mirrored(const struct hold *h, const struct addr *target)
-{
-	for (uint64_t left = h->s->present; left != 0; left &= left - 1) {
-		unsigned id = (unsigned)__builtin_ctzll(left);
-
-		if (is_source_of(shard_pool(h, id), target))
-			return true;
-	}
-	return false;
 }
 
 static struct record *
@@ -362,7 +353,7 @@ add_target(
 
 	if (n == 0)
 		return 0;
-	if (shard_is_mirrored(h, target))
+	if (source_was_known(h->l, target))
 		word |= TARGET_MIRRORED;
 	memset(t, 0, sizeof(*t));
 	t->ip[0] = k->ip[0];

@@ -44,6 +44,9 @@ const struct pool *shard_pool(const struct hold *h, unsigned id);
 /* The bucket's head for a key's word and ip. */
 uint32_t *shard_bucket(const struct hold *h, uint32_t bucket);
 
+/* Fetches the bucket into the cache while the lock is being taken. */
+void shard_prefetch(struct ledger *l, const struct ledger_key *k);
+
 /* The target's cell, or 0. */
 uint32_t shard_find(const struct hold *h, const struct ledger_key *k);
 
@@ -58,10 +61,6 @@ void shard_return(
 
 /* Mends: makes all that is derived anew for the pools of `epoch`. */
 void shard_rebuild(struct hold *h, uint64_t epoch);
-
-/* For shard_rebuild(): is the target one of our own sources, so that a lease
- * the other way round is thinkable? */
-bool shard_is_mirrored(const struct hold *h, const struct addr *target);
 
 /* Does the pool have the slot that equals the target, which is never leased? */
 bool shard_has_self(const struct pool *p, const struct addr *target);

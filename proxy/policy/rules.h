@@ -17,9 +17,9 @@ struct rules_host {
 	const struct addr *listeners;
 	size_t listener_count;
 	/* Own addresses (hostnet); not looked at for ALLOW by other tests. */
-	bool (*is_local)(const void *arg, const struct addr *a);
-	bool (*is_broadcast)(const void *arg, const struct addr *a);
-	const void *arg;
+	bool (*is_local)(void *arg, const struct addr *a);
+	bool (*is_broadcast)(void *arg, const struct addr *a);
+	void *arg;
 };
 
 enum rules_verdict {

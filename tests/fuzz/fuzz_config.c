@@ -11,13 +11,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Checks hashes cheaply where the real one is not linked. */
-__attribute__((weak)) bool
-auth_hash_is_valid(const char *hash)
-{
-	return strncmp(hash, "$scrypt$", 8) == 0;
-}
-
 static void
 check_errors(const char *text, unsigned long lines)
 {

@@ -16,13 +16,6 @@
 	"a2V5a2V5a2U"
 #define USER "[user bob]\npassword = " HASH "\n"
 
-/* Only whether a hash is refused matters here; test_auth.c has the rest. */
-__attribute__((weak)) bool
-auth_hash_is_valid(const char *hash)
-{
-	return strcmp(hash, HASH) == 0;
-}
-
 /* The snapshot, or NULL; `errors` is to be freed. */
 static struct config *
 parse_bytes(const char *text, size_t len, char **errors)

@@ -5,12 +5,12 @@
 
 #include "policy/rules.h"
 
-/* A host with 192.0.2.10/24, 2001:db8::10 and loopback. */
+/* A host with 192.0.2.10/24, 2001:db8::10, a 6to4 address and loopback. */
 static bool
-is_local(const void *arg, const struct addr *a)
+is_local(void *arg, const struct addr *a)
 {
 	static const char *const own[] = { "127.0.0.0/8", "192.0.2.10", "::1",
-		"2001:db8::10" };
+		"2001:db8::10", "2002:cb00:7109::10" };
 
 	cr_assert_str_eq(arg, "arg");
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
@@ -24,7 +24,7 @@ is_local(const void *arg, const struct addr *a)
 }
 
 static bool
-is_broadcast(const void *arg, const struct addr *a)
+is_broadcast(void *arg, const struct addr *a)
 {
 	struct addr want = addr_v4(0xc00002ff, 0);
 
@@ -47,7 +47,8 @@ static const char *
 judge(const char *listener, const char *client, const char *target)
 {
 	struct addr l = parse(listener), c = parse(client), t = parse(target);
-	struct rules_host host = { &l, 1, is_local, is_broadcast, "arg" };
+	char arg[] = "arg";
+	struct rules_host host = { &l, 1, is_local, is_broadcast, arg };
 
 	return rules_verdict_name(rules_judge(&host, &c, &t));
 }
@@ -135,7 +136,8 @@ Test(rules, this_host_is_for_its_own_clients)
 {
 	static const char *const targets[] = { "127.0.0.1:80",
 		"127.255.255.255:80", "127.0.0.2:1080", "[::1]:80",
-		"192.0.2.10:80", "[2001:db8::10]:80" };
+		"192.0.2.10:80", "[2001:db8::10]:80",
+		"[2002:cb00:7109::10]:80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
 		expect_here_only(targets[i]);
@@ -213,8 +215,9 @@ Test(rules, each_listener_counts)
 {
 	struct addr l[] = { parse("127.0.0.1:1080"), parse("127.0.0.1:1081"),
 		parse("[::1]:1082") };
+	char arg[] = "arg";
 	struct rules_host host = { l, ARRAY_LEN(l), is_local, is_broadcast,
-		"arg" };
+		arg };
 	struct addr client = { 0 }, other = parse("127.0.0.1:1082");
 
 	for (size_t i = 0; i < ARRAY_LEN(l); i++)

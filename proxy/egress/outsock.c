@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: ISC */
+#include "egress/outsock.h"
+
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#ifndef IPV6_FREEBIND
+#define IPV6_FREEBIND 78
+#endif
+
+/* Slots tried in one call. A wrong guess costs some 2 us. */
+#define TRIES_PER_CALL 16
+
+/* How long a port that a stranger holds is left alone. */
+#define PORT_REST_MS 60000
+
+/* One range connect in so many is checked against getsockname(): the kernel
+ * ignores a port outside ip_local_port_range, which may change at any time. */
+#define SAMPLE_EVERY 256
+
+#define IGNORED_LOG_MS 60000
+
+void
+outsock_init(struct outsock *o)
+{
+	*o = (struct outsock){ .fd = -1 };
+	o->lease.record = UINT32_MAX;
+}
+
+static bool
+has_lease(const struct outsock *o)
+{
+	return o->lease.record != UINT32_MAX;
+}
+
+void
+outsock_set_abortive(int fd, bool abortive)
+{
+	struct linger l = { .l_onoff = abortive, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+}
+
+static bool
+is_by_route(const struct addr *source)
+{
+	return addr_is_unspecified_ip(source);
+}
+
+static int
+set_int(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) == 0
+		   ? 0
+		   : -errno;
+}
+
+static int
+set_range(int fd, uint16_t port)
+{
+	uint32_t range = (uint32_t)port | (uint32_t)port << 16;
+
+	return set_int(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, (int)range);
+}
+
+static int
+bind_to(int fd, const struct addr *source, uint16_t port)
+{
+	struct addr a = *source;
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	a.port = port;
+	len = addr_to_sockaddr(&a, &ss);
+	if (a.family == ADDR_V6)
+		(void)set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1);
+	return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
+}
+
+static int
+connect_to(int fd, const struct addr *target)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(target, &ss);
+
+	if (connect(fd, (struct sockaddr *)&ss, len) == 0 ||
+	    errno == EINPROGRESS)
+		return 0;
+	return -errno;
+}
+
+/* Everything of a bind but the range, which a retry on the same socket sets
+ * anew. */
+static int
+bind_source(int fd, const struct ledger_lease *lease)
+{
+	const struct addr *source = &lease->source;
+	int error;
+
+	if (lease->bind == POOL_EXPLICIT) {
+		error = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		if (error == 0)
+			error = bind_to(fd, source, source->port);
+		return error == -EADDRNOTAVAIL ? -ENXIO : error;
+	}
+	if (is_by_route(source))
+		return 0;
+	error = set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (error == 0)
+		error = bind_to(fd, source, 0);
+	/* No port is asked for, so it is the address that is not to be had;
+	 * from connect() the same errno is about the port. */
+	return error == -EADDRNOTAVAIL ? -ENXIO : error;
+}
+
+static int
+open_socket(const struct addr *target, int *out)
+{
+	int fd = socket(addr_domain(target),
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+
+	if (fd < 0)
+		return errno == ENFILE ? -EMFILE : -errno;
+	outsock_set_abortive(fd, true);
+	*out = fd;
+	return 0;
+}
+
+/*
+ * Is the whole port of `source` blocked, or was only the tuple taken? A range
+ * connect from the port to port 1 of the same address answers: it stays on
+ * this host, and fails with EADDRNOTAVAIL exactly when somebody's bind or
+ * listen blocks the port.
+ */
+static bool
+port_is_blocked(const struct ledger_lease *lease, const struct addr *target)
+{
+	struct addr probe = lease->source;
+	bool blocked = false;
+	int fd;
+
+	if (is_by_route(&probe))
+		probe = target->family == ADDR_V6
+			    ? addr_from_bytes(ADDR_V6, &in6addr_loopback, 0)
+			    : addr_v4(INADDR_LOOPBACK, 0);
+	if (open_socket(target, &fd) != 0)
+		return false;
+	probe.port = 1;
+	if (bind_source(fd, lease) == 0 &&
+	    set_range(fd, lease->source.port) == 0)
+		blocked = connect_to(fd, &probe) == -EADDRNOTAVAIL;
+	close(fd);
+	return blocked;
+}
+
+static void
+rest_port(struct egress *e, uint16_t port, uint64_t now_ms)
+{
+	e->ports_blocked++;
+	if (!ledger_rest_port(e->ledger, port, now_ms, now_ms + PORT_REST_MS))
+		return;
+	log_begin(e->log, LOG_LEVEL_WARNING, "port_blocked");
+	log_number(e->log, "port", port);
+	log_number(e->log, "rest_s", PORT_REST_MS / 1000);
+	log_text(e->log, "msg",
+	    "another program has bound or listens on this port of the pool");
+	log_end(e->log);
+}
+
+/* The kernel refused the slot. Learns why and gives the lease back. */
+static void
+refused_slot(struct outsock *o, struct egress *e, const struct addr *target,
+    int error, uint64_t now_ms)
+{
+	bool blocked = error == -EADDRINUSE;
+
+	if (!blocked && o->lease.bind == POOL_RANGE)
+		blocked = port_is_blocked(&o->lease, target);
+	if (blocked)
+		rest_port(e, o->lease.source.port, now_ms);
+	else
+		e->tuples_taken++;
+	ledger_return(e->ledger, &o->lease, LEDGER_BRIEF, now_ms);
+}
+
+/* Can the socket of the last try serve this lease, too? Only what a range
+ * bind has fixed is the address. */
+static bool
+fits(const struct outsock *o, const struct addr *target)
+{
+	return o->fd != -1 && o->lease.bind == POOL_RANGE &&
+	       o->source.family == target->family &&
+	       addr_equal_ip(&o->source, &o->lease.source);
+}
+
+static int
+try_slot(struct outsock *o, struct egress *e, const struct addr *target)
+{
+	int error = 0;
+
+	if (!fits(o, target)) {
+		if (o->fd != -1)
+			close(o->fd);
+		o->fd = -1;
+		error = open_socket(target, &o->fd);
+		if (error == 0)
+			error = bind_source(o->fd, &o->lease);
+	}
+	o->source = o->lease.source;
+	if (error == 0 && o->lease.bind == POOL_RANGE)
+		error = set_range(o->fd, o->lease.source.port);
+	if (error == 0) {
+		e->connects++;
+		error = connect_to(o->fd, target);
+	}
+	if (error != 0 && o->lease.bind == POOL_EXPLICIT && o->fd != -1) {
+		close(o->fd);
+		o->fd = -1;
+	}
+	return error;
+}
+
+int
+outsock_open(struct outsock *o, struct egress *e, unsigned pool,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint64_t now_ms)
+{
+	int error = -EAGAIN;
+
+	for (int tries = 0; tries < TRIES_PER_CALL; tries++) {
+		error = ledger_lease(
+		    e->ledger, pool, target, holder, now_ms, &o->lease);
+		if (error != 0)
+			break;
+		error = try_slot(o, e, target);
+		if (error == 0)
+			return 0;
+		if (error != -EADDRNOTAVAIL && error != -EADDRINUSE)
+			break;
+		/* The kernel has looked at all ports: the target is full. */
+		if (o->lease.bind == POOL_KERNEL) {
+			error = -EADDRINUSE;
+			break;
+		}
+		refused_slot(o, e, target, error, now_ms);
+		error = -EAGAIN;
+	}
+	if (error != -EAGAIN)
+		outsock_close(o, e, OUTSOCK_RESET, now_ms);
+	return error;
+}
+
+static bool
+wants_look(struct outsock *o, struct egress *e)
+{
+	uint16_t port = o->lease.source.port;
+	uint8_t bit = (uint8_t)(1u << (port & 7));
+
+	if (is_by_route(&o->lease.source) || o->lease.bind == POOL_KERNEL)
+		return true;
+	if (o->lease.bind != POOL_RANGE)
+		return false;
+	if (e->port_seen[port >> 3] & bit)
+		return ++e->sample % SAMPLE_EVERY == 0;
+	e->port_seen[port >> 3] |= bit;
+	return true;
+}
+
+static void
+port_was_ignored(struct outsock *o, struct egress *e, uint64_t now_ms)
+{
+	if (e->ignored_logged_ms != 0 &&
+	    now_ms - e->ignored_logged_ms < IGNORED_LOG_MS)
+		return;
+	e->ignored_logged_ms = now_ms;
+	log_begin(e->log, LOG_LEVEL_WARNING, "port_ignored");
+	log_number(e->log, "asked", o->lease.source.port);
+	log_addr(e->log, "got", &o->source);
+	log_text(e->log, "msg",
+	    "net.ipv4.ip_local_port_range has changed and does not hold this "
+	    "port any more: set it back, or reload");
+	log_end(e->log);
+}
+
+void
+outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	uint16_t asked = o->lease.source.port;
+
+	if (!wants_look(o, e) ||
+	    getsockname(o->fd, (struct sockaddr *)&ss, &len) != 0 ||
+	    addr_from_sockaddr((struct sockaddr *)&ss, &o->source) != 0)
+		return;
+	if (o->lease.bind == POOL_RANGE && o->source.port != asked)
+		port_was_ignored(o, e, now_ms);
+	if (o->lease.bind == POOL_KERNEL || o->source.port != asked)
+		ledger_name_source(e->ledger, &o->lease, &o->source);
+}
+
+/* Did both ends agree on timestamps, so that TIME_WAIT may be taken over? */
+static bool
+has_timestamps(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
+}
+
+static enum ledger_release
+release_of(
+    const struct outsock *o, const struct egress *e, enum outsock_end how)
+{
+	if (how == OUTSOCK_RESET)
+		return LEDGER_HOT;
+	if (how == OUTSOCK_TARGET_FIRST)
+		return LEDGER_BRIEF;
+	if (e->tw_reuse == 1 && has_timestamps(o->fd))
+		return LEDGER_BRIEF;
+	/* The kernel's default, 2, is for loopback only. The target is on
+	 * loopback when what it sees of us is. */
+	if (e->tw_reuse == 2 && addr_is_loopback(&o->source) &&
+	    has_timestamps(o->fd))
+		return LEDGER_BRIEF;
+	return LEDGER_LONG;
+}
+
+void
+outsock_close(
+    struct outsock *o, struct egress *e, enum outsock_end how, uint64_t now_ms)
+{
+	enum ledger_release release = LEDGER_HOT;
+
+	if (o->fd != -1) {
+		if (has_lease(o))
+			release = release_of(o, e, how);
+		if (how != OUTSOCK_RESET)
+			outsock_set_abortive(o->fd, false);
+		close(o->fd);
+	}
+	if (has_lease(o))
+		ledger_return(e->ledger, &o->lease, release, now_ms);
+	outsock_init(o);
+}
+
+void
+outsock_move(struct outsock *to, struct outsock *from)
+{
+	must(to->fd == -1 && !has_lease(to));
+	*to = *from;
+	outsock_init(from);
+}

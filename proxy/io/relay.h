@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * relay: passes bytes between a session's two sides until both have ended.
+ *
+ * An end of stream is passed on in its direction alone, after all bytes before
+ * it; an error ends both. No buffer belongs to a quiet relay: bytes go through
+ * the loop's scratch memory, and only what the other side did not take is
+ * kept, while nothing more is read in that direction.
+ *
+ * Embedded in the session. `on_end` is called at most once, never from inside
+ * relay_start() and never after relay_cancel(), as the relay's last act.
+ */
+#ifndef FOURFOLD_RELAY_H
+#define FOURFOLD_RELAY_H
+
+#include "io/stream.h"
+
+enum relay_end {
+	RELAY_DONE, /* both directions ended; all bytes were passed on */
+	RELAY_CLIENT_ERROR, /* `relay->error` says which */
+	RELAY_TARGET_ERROR,
+};
+
+/* One direction. 0 .. kept_from: passed on; kept_from .. kept_to: to be. */
+struct relay_half {
+	uint8_t *kept; /* NULL: nothing kept */
+	uint32_t kept_from, kept_to;
+	uint64_t bytes; /* passed on so far */
+	bool fin;       /* the end of stream was read */
+	bool ended;     /* and passed on */
+};
+
+struct relay;
+typedef void relay_end_fn(struct relay *relay, enum relay_end end);
+typedef void relay_active_fn(struct relay *relay);
+
+struct relay {
+	struct loop *loop;
+	struct stream *client, *target; /* borrowed */
+	struct relay_half up, down;     /* from the client, from the target */
+	struct task again;
+	relay_end_fn *on_end;
+	relay_active_fn *on_active; /* bytes or an end were passed on */
+	uint32_t reply_len; /* of `down.bytes`, what is not the target's */
+	int error;          /* positive errno of an error */
+	bool target_first;  /* the target's FIN came before we passed one on */
+};
+
+/* Fields before the start, so that relay_cancel() may be called. */
+void relay_init(struct relay *r);
+
+/*
+ * Begins. `early_up` goes to the target first, `reply` to the client; both are
+ * copied. From now on the owner calls relay_pump() whenever one of the streams
+ * is ready. -ENOMEM, and nothing was begun.
+ */
+MUST_USE int relay_start(struct relay *r, struct loop *l, struct stream *client,
+    struct stream *target, const void *early_up, size_t early_up_len,
+    const void *reply, size_t reply_len, relay_end_fn *on_end,
+    relay_active_fn *on_active);
+
+/* What the owner's stream callbacks call: pass on what can be. */
+void relay_pump(struct relay *r);
+
+/* Looks for bytes or an error though no event said so. */
+void relay_recheck(struct relay *r);
+
+/* Stops and frees what was kept. Any number of times. */
+void relay_cancel(struct relay *r);
+
+/* The target's bytes that the client has got. */
+uint64_t relay_bytes_down(const struct relay *r);
+
+/* Is exactly one direction at its end? */
+bool relay_is_half_closed(const struct relay *r);
+
+#endif

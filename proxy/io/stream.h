@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * stream: one side of a session: a connected socket, what the kernel last said
+ * of it, and one registration with the loop.
+ *
+ * It borrows its descriptor and never closes it. The registration is edge
+ * triggered: `readable` and `writable` say what is worth trying; a try that
+ * the kernel answers with less clears them, an event sets them again.
+ */
+#ifndef FOURFOLD_STREAM_H
+#define FOURFOLD_STREAM_H
+
+#include <sys/types.h>
+
+#include "io/loop.h"
+
+struct stream;
+typedef void stream_ready_fn(struct stream *stream);
+
+struct stream {
+	struct event event;
+	stream_ready_fn *on_ready; /* whose turn it is; may change */
+	int fd;                    /* -1: none */
+	bool readable;
+	bool writable;
+	bool fin;    /* the peer's FIN is in the queue: read until it */
+	bool failed; /* an event came that may carry an error (SO_ERROR) */
+	bool second_write; /* a write was done: the next sets TCP_NODELAY */
+	bool nodelay;      /* TCP_NODELAY is on, or is of no use */
+};
+
+void stream_init(struct stream *s);
+
+/* Registers `fd`; `on_ready` is called when something changed. -ENOMEM. */
+MUST_USE int stream_start(
+    struct stream *s, struct loop *l, int fd, stream_ready_fn *on_ready);
+
+/* Forgets the descriptor. May be called any number of times. */
+void stream_stop(struct stream *s);
+
+/*
+ * Reads at most `len` bytes. The number, 0 at the peer's end of stream, -EAGAIN
+ * when there is nothing now, or another negative errno.
+ */
+ssize_t stream_read(struct stream *s, void *bytes, size_t len);
+
+/* Writes. The number taken, which may be 0, or a negative errno but EAGAIN. */
+ssize_t stream_write(struct stream *s, const void *bytes, size_t len);
+
+/* How many bytes the send buffer has room for now; one system call. */
+size_t stream_room(const struct stream *s);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * shared: what the master and its workers tell each other in memory, and what
+ * a worker is given when it is forked.
+ */
+#ifndef FOURFOLD_SHARED_H
+#define FOURFOLD_SHARED_H
+
+#include "egress/ledger.h"
+#include "service/sockets.h"
+#include "session/stats.h"
+
+#define SLOTS_MAX 200
+
+#define ATTENDED_GENERATIONS 16
+
+struct shared {
+	/* The slot's own worker accepts from the slot's sockets. While it does
+	 * not (none yet, dead, full, out of descriptors) its siblings do. Each
+	 * generation has its own flags, those of long ago are used again. */
+	_Atomic bool attended[ATTENDED_GENERATIONS][SLOTS_MAX];
+	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
+};
+
+/* From the master to a worker, a byte each, over the control socket. */
+enum worker_command {
+	WORKER_DRAIN = 'D',  /* others accept: end when the sessions have */
+	WORKER_FINISH = 'F', /* nobody will: accept what is queued, drain */
+	WORKER_STOP = 'S',   /* end now */
+};
+
+/* From a worker to the master. */
+enum worker_answer {
+	WORKER_READY = 'R',
+	WORKER_CLOSED = 'C', /* to FINISH: what was queued is accepted */
+};
+
+/* Everything is borrowed from the master, and so lives in the fork's copy. */
+struct worker_setup {
+	const struct config *config;
+	struct log *log;
+	struct ledger *ledger;
+	struct shared *shared;
+	_Atomic bool *attended; /* of this generation, by slot */
+	const struct sockets *sockets;
+	const unsigned *pools; /* ledger's id of each egress */
+	int tw_reuse;
+	unsigned slot, slots; /* slots of sockets; `wake` has as many */
+	const int *wake;      /* an eventfd a slot, -1: no worker has it */
+	uint8_t id;
+	uint64_t first_session;
+	uint64_t max_sessions; /* of this worker */
+	int control;
+};
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: ISC */
+#include "service/snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A configuration file is not bigger; what is, is another kind of file. */
+#define FILE_MAX_BYTES (16 * 1024 * 1024)
+
+static int
+read_file(const char *path, FILE *errors, char **text, size_t *len)
+{
+	FILE *f = fopen(path, "re");
+	char *bytes = NULL;
+	size_t used = 0, size = 0;
+	int error = f == NULL ? -errno : 0;
+
+	while (error == 0) {
+		if (used == size) {
+			char *grown;
+
+			size = size == 0 ? 64 * 1024 : size * 2;
+			grown =
+			    size > FILE_MAX_BYTES ? NULL : realloc(bytes, size);
+			if (grown == NULL) {
+				error = -EFBIG;
+				break;
+			}
+			bytes = grown;
+		}
+		size_t n = fread(bytes + used, 1, size - used, f);
+
+		used += n;
+		if (n == 0) {
+			error = ferror(f) ? -EIO : 0;
+			break;
+		}
+	}
+	if (f != NULL)
+		fclose(f);
+	if (error != 0) {
+		free(bytes);
+		fprintf(
+		    errors, "%s: cannot be read: %s\n", path, strerror(-error));
+		return error;
+	}
+	*text = bytes;
+	*len = used;
+	return 0;
+}
+
+int
+snapshot_load(const char *path, FILE *errors, struct snapshot *out)
+{
+	struct snapshot s = { 0 };
+	char *text = NULL;
+	size_t len = 0;
+	int error = 0;
+
+	if (path != NULL)
+		error = read_file(path, errors, &text, &len);
+	if (error == 0)
+		error = config_parse(path != NULL ? path : "built-in", text,
+		    len, errors, &s.config);
+	free(text);
+	if (error != 0)
+		return error;
+	preflight_read(&s.host);
+	*out = s;
+	return 0;
+}
+
+static enum preflight_bind
+bind_wish(enum config_bind bind)
+{
+	switch (bind) {
+	case CONFIG_BIND_AUTO:
+		return PREFLIGHT_AUTO;
+	case CONFIG_BIND_RANGE:
+		return PREFLIGHT_RANGE;
+	case CONFIG_BIND_EXPLICIT:
+		return PREFLIGHT_EXPLICIT;
+	case CONFIG_BIND_KERNEL:
+		return PREFLIGHT_KERNEL;
+	}
+	must_never("a bind that the parser does not make");
+}
+
+static int
+make_pool(const struct snapshot *s, const struct config_egress *egress,
+    const uint16_t *own, size_t own_count, struct pool *out, FILE *errors,
+    FILE *warnings)
+{
+	struct preflight_ports *ports =
+	    calloc(egress->port_count + 1, sizeof(*ports));
+	struct preflight_wish wish = { .name = egress->name,
+		.addresses = egress->addresses,
+		.address_count = egress->address_count,
+		.ports = ports,
+		.port_count = egress->port_count,
+		.bind = bind_wish(egress->bind),
+		.own_ports = own,
+		.own_port_count = own_count };
+	char error_text[1024], warning[1024] = "";
+	int error;
+
+	if (ports == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < egress->port_count; i++)
+		ports[i] = (struct preflight_ports){ egress->ports[i].first,
+			egress->ports[i].last };
+	error = preflight_pool(
+	    &s->host, &wish, out, error_text, warning, sizeof(warning));
+	free(ports);
+	if (error != 0)
+		fprintf(errors, "[egress %s] %s\n", egress->name, error_text);
+	else if (warning[0] != '\0')
+		fprintf(warnings, "[egress %s] %s\n", egress->name, warning);
+	return error;
+}
+
+static bool
+are_disjoint(const struct pool *pools, size_t count, FILE *errors)
+{
+	bool disjoint = true;
+
+	for (size_t a = 0; a < count; a++) {
+		for (size_t b = a + 1; b < count; b++) {
+			if (!pool_overlaps(&pools[a], &pools[b]))
+				continue;
+			disjoint = false;
+			fprintf(errors,
+			    "[egress %s] and [egress %s] share a source "
+			    "address and port; pools must be apart\n",
+			    pools[a].name, pools[b].name);
+		}
+	}
+	return disjoint;
+}
+
+int
+snapshot_make_pools(struct snapshot *s, const uint16_t *own, size_t own_count,
+    FILE *errors, FILE *warnings)
+{
+	size_t count = s->config->egress_count;
+	int first_error = 0;
+
+	free(s->pools);
+	s->pools = calloc(count, sizeof(*s->pools));
+	if (s->pools == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		int error = make_pool(s, &s->config->egresses[i], own,
+		    own_count, &s->pools[i], errors, warnings);
+
+		if (first_error == 0)
+			first_error = error;
+	}
+	if (first_error == 0 && !are_disjoint(s->pools, count, errors))
+		first_error = -EINVAL;
+	return first_error;
+}
+
+void
+snapshot_fini(struct snapshot *s)
+{
+	config_free(s->config);
+	free(s->pools);
+	*s = (struct snapshot){ 0 };
+}

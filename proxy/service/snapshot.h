@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * snapshot: a configuration together with what this host makes of it.
+ */
+#ifndef FOURFOLD_SNAPSHOT_H
+#define FOURFOLD_SNAPSHOT_H
+
+#include <stdio.h>
+
+#include "egress/preflight.h"
+#include "policy/config.h"
+
+struct snapshot {
+	struct config *config;
+	struct preflight_host host;
+	struct pool
+	    *pools; /* one an egress; NULL until snapshot_make_pools() */
+};
+
+/* Reads `path`; NULL: the built-in defaults. On error every complaint was
+ * written to `errors` as lines. */
+MUST_USE int snapshot_load(
+    const char *path, FILE *errors, struct snapshot *out);
+
+/*
+ * Makes the pools, which must not hold one of `own` listening ports. Errors and
+ * warnings are written as lines. May be called again.
+ */
+MUST_USE int snapshot_make_pools(struct snapshot *s, const uint16_t *own,
+    size_t own_count, FILE *errors, FILE *warnings);
+
+void snapshot_fini(struct snapshot *s);
+
+#endif

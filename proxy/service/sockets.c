@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: ISC */
+#include "service/sockets.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int
+set_int(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) == 0
+		   ? 0
+		   : -errno;
+}
+
+static int
+bind_addr(int fd, const struct addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+
+	return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
+}
+
+static int
+open_tcp(const struct addr *a, bool shared_port, int *out)
+{
+	int fd = socket(addr_domain(a),
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (a->family == ADDR_V6)
+		error = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (error == 0)
+		error = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (error == 0 && shared_port)
+		error = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	if (error == 0)
+		error = bind_addr(fd, a);
+	if (error != 0)
+		close(fd);
+	else
+		*out = fd;
+	return error;
+}
+
+/* Options which accepted sockets inherit, so that no session sets them. The
+ * linger makes the death of a worker a reset for its clients. */
+static int
+start_listening(int fd, const struct config_listen *listen_config)
+{
+	struct linger abort = { .l_onoff = 1, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+	(void)set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	return listen(fd, (int)listen_config->backlog) == 0 ? 0 : -errno;
+}
+
+/* Without SO_REUSEPORT the bind fails while another instance listens. */
+static int
+probe_free(const struct addr *a)
+{
+	int fd;
+	int error = open_tcp(a, false, &fd);
+
+	if (error == 0)
+		close(fd);
+	return error;
+}
+
+static int
+read_port(int fd, struct addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr bound;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return -errno;
+	must(addr_from_sockaddr((struct sockaddr *)&ss, &bound) == 0);
+	a->port = bound.port;
+	return 0;
+}
+
+static int
+add_fd(struct endpoint *e, int fd)
+{
+	int *fds = realloc(e->fds, (e->fd_count + 1) * sizeof(*fds));
+
+	if (fds == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	e->fds = fds;
+	e->fds[e->fd_count++] = fd;
+	return 0;
+}
+
+static int
+open_slots(struct endpoint *e, unsigned slots,
+    const struct config_listen *listen_config)
+{
+	int error = 0;
+
+	while (error == 0 && e->fd_count < slots) {
+		int fd;
+
+		error = open_tcp(&e->actual, true, &fd);
+		if (error == 0)
+			error = add_fd(e, fd);
+		if (error == 0 && e->actual.port == 0)
+			error = read_port(fd, &e->actual);
+		if (error == 0)
+			error = start_listening(fd, listen_config);
+	}
+	return error;
+}
+
+/* A socket file that nobody listens on any more is in the way; a live one is
+ * another instance's. */
+static int
+remove_stale(const struct sockaddr_un *sun)
+{
+	struct stat st;
+	int fd, error = 0;
+
+	if (lstat(sun->sun_path, &st) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
+	    errno == EAGAIN)
+		error = -EADDRINUSE;
+	close(fd);
+	if (error == 0 && unlink(sun->sun_path) != 0)
+		error = -errno;
+	return error;
+}
+
+static int
+open_unix(struct endpoint *e, const struct config_listen *listen_config)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int error, fd;
+
+	strcpy_bounded(sun.sun_path, sizeof(sun.sun_path), e->path);
+	error = remove_stale(&sun);
+	if (error != 0)
+		return error;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	error = add_fd(e, fd);
+	if (error == 0 && bind(fd, (struct sockaddr *)&sun, sizeof(sun)) != 0)
+		error = -errno;
+	if (error == 0 && chmod(e->path, listen_config->socket_mode) != 0)
+		error = -errno;
+	if (error == 0)
+		error = start_listening(fd, listen_config);
+	return error;
+}
+
+/* Workers have copies: what ends the listening at once is shutdown(). */
+static void
+close_endpoint(struct endpoint *e, size_t from)
+{
+	for (size_t i = from; i < e->fd_count; i++) {
+		shutdown(e->fds[i], SHUT_RDWR);
+		close(e->fds[i]);
+	}
+	e->fd_count = from;
+}
+
+static bool
+same_place(const struct endpoint *a, const struct endpoint *b)
+{
+	return addr_equal(&a->asked, &b->asked) &&
+	       strcmp(a->path, b->path) == 0;
+}
+
+static struct endpoint *
+find_old(struct sockets *old, const struct endpoint *wanted)
+{
+	for (size_t i = 0; old != NULL && i < old->count; i++)
+		if (!old->endpoints[i].kept &&
+		    same_place(&old->endpoints[i], wanted))
+			return &old->endpoints[i];
+	return NULL;
+}
+
+/* The new endpoint gets duplicates of the numbers: both sets name the same
+ * descriptors until one of them is given up. */
+static int
+take_over(struct endpoint *e, struct endpoint *old)
+{
+	e->actual = old->actual;
+	if (old->fd_count > 0) {
+		e->fds = malloc(old->fd_count * sizeof(*e->fds));
+		if (e->fds == NULL)
+			return -ENOMEM;
+		memcpy(e->fds, old->fds, old->fd_count * sizeof(*e->fds));
+	}
+	e->fd_count = old->fd_count;
+	old->kept = true;
+	return 0;
+}
+
+static int
+fill_endpoint(struct endpoint *e, const struct config_listen *listen_config,
+    unsigned slots, struct sockets *old)
+{
+	struct endpoint *before = find_old(old, e);
+	int error = 0;
+
+	e->actual = e->asked;
+	if (before != NULL)
+		error = take_over(e, before);
+	else if (e->path[0] == '\0' && e->asked.port != 0)
+		error = probe_free(&e->asked);
+	if (error != 0)
+		return error;
+	/* Options and backlog may have changed. */
+	for (size_t i = 0; i < e->fd_count; i++) {
+		error = start_listening(e->fds[i], listen_config);
+		if (error != 0)
+			return error;
+	}
+	if (e->path[0] == '\0')
+		return open_slots(e, slots, listen_config);
+	return before != NULL ? 0 : open_unix(e, listen_config);
+}
+
+static int
+add_endpoint(struct sockets *s, const struct config *config, size_t listen_i,
+    const struct config_address *address, uint16_t port, unsigned slots,
+    struct sockets *old)
+{
+	struct endpoint *grown =
+	    realloc(s->endpoints, (s->count + 1) * sizeof(*s->endpoints));
+	struct endpoint *e;
+
+	if (grown == NULL)
+		return -ENOMEM;
+	s->endpoints = grown;
+	e = &s->endpoints[s->count++];
+	*e = (struct endpoint){ .asked = address->ip, .listen = listen_i };
+	e->asked.port = port;
+	strcpy_bounded(e->path, sizeof(e->path), address->path);
+	return fill_endpoint(e, &config->listens[listen_i], slots, old);
+}
+
+static int
+add_address(struct sockets *s, const struct config *config, size_t listen_i,
+    const struct config_address *address, unsigned slots, struct sockets *old)
+{
+	int error = 0;
+
+	for (unsigned port = address->ports.first;
+	     error == 0 && port <= address->ports.last; port++)
+		error = add_endpoint(
+		    s, config, listen_i, address, (uint16_t)port, slots, old);
+	return error;
+}
+
+static void
+explain(const struct sockets *s, const struct config *config, int error,
+    char *text, size_t size)
+{
+	const struct endpoint *e = &s->endpoints[s->count - 1];
+	char where[ADDR_TEXT_MAX];
+
+	snprintf(text, size, "[listen %s] cannot listen on %s%s: %s",
+	    config->listens[e->listen].name, e->path[0] != '\0' ? "unix:" : "",
+	    e->path[0] != '\0' ? e->path : addr_format(&e->asked, where),
+	    strerror(-error));
+}
+
+int
+sockets_open(struct sockets *out, const struct config *config, unsigned slots,
+    struct sockets *old, char *error_text, size_t size)
+{
+	struct sockets s = { 0 };
+	int error = 0;
+
+	for (size_t i = 0; error == 0 && i < config->listen_count; i++) {
+		const struct config_listen *l = &config->listens[i];
+
+		for (size_t a = 0; error == 0 && a < l->address_count; a++)
+			error = add_address(
+			    &s, config, i, &l->addresses[a], slots, old);
+	}
+	if (error == 0) {
+		*out = s;
+		return 0;
+	}
+	if (s.count == 0)
+		snprintf(error_text, size, "out of memory");
+	else
+		explain(&s, config, error, error_text, size);
+	sockets_abandon(&s, old);
+	return error;
+}
+
+static void
+free_set(struct sockets *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		free(s->endpoints[i].fds);
+	free(s->endpoints);
+	*s = (struct sockets){ 0 };
+}
+
+static void
+remove_path(const struct endpoint *e)
+{
+	if (e->path[0] != '\0' && e->fd_count > 0)
+		unlink(e->path);
+}
+
+void
+sockets_commit(struct sockets *old)
+{
+	for (size_t i = 0; i < old->count; i++) {
+		if (old->endpoints[i].kept)
+			continue;
+		remove_path(&old->endpoints[i]);
+		close_endpoint(&old->endpoints[i], 0);
+	}
+	free_set(old);
+}
+
+void
+sockets_abandon(struct sockets *new, struct sockets *old)
+{
+	for (size_t i = 0; i < new->count; i++) {
+		struct endpoint *e = &new->endpoints[i];
+		struct endpoint *before = NULL;
+
+		for (size_t o = 0; old != NULL && o < old->count; o++)
+			if (old->endpoints[o].kept &&
+			    same_place(&old->endpoints[o], e))
+				before = &old->endpoints[o];
+		if (before == NULL)
+			remove_path(e);
+		close_endpoint(e, before == NULL ? 0 : before->fd_count);
+	}
+	for (size_t o = 0; old != NULL && o < old->count; o++)
+		old->endpoints[o].kept = false;
+	free_set(new);
+}
+
+void
+sockets_close(struct sockets *s, bool remove_paths)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		if (remove_paths)
+			remove_path(&s->endpoints[i]);
+		close_endpoint(&s->endpoints[i], 0);
+	}
+	free_set(s);
+}
+
+size_t
+sockets_fd_count(const struct sockets *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->count; i++)
+		n += s->endpoints[i].fd_count;
+	return n;
+}

@@ -1,0 +1,673 @@
+/* SPDX-License-Identifier: ISC */
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "session/session_impl.h"
+
+/* After a refusal: how long we read on, so that the reply is not lost to the
+ * reset which unread bytes would cause. */
+#define LINGER_MS 2000
+
+/* A relay without bytes for so long is looked at once more: an error that came
+ * together with bytes has no event of its own. Then keepalive is set, and the
+ * longer timeouts begin. */
+#define SETTLE_MS 200
+
+/* How old what we know of this host's addresses may be. */
+#define HOSTNET_AGE_MS 1000
+
+enum alive {
+	ALIVE_NOTHING,
+	ALIVE_LOGIN,
+	ALIVE_RESOLVE,
+	ALIVE_DIAL,
+	ALIVE_TARGET
+};
+
+static void on_target_ready(struct stream *stream);
+
+static enum alive
+alive_in(enum session_state state)
+{
+	static const enum alive alive[] = {
+#define ROW(name, label, what) [SESSION_##name] = what,
+		SESSION_STATES(ROW)
+#undef ROW
+	};
+	return alive[state];
+}
+
+static void
+session_check(const struct session *s)
+{
+	enum alive alive = alive_in(s->state);
+
+	must((s->login != NULL) == (alive == ALIVE_LOGIN));
+	must((s->resolve != NULL) == (alive == ALIVE_RESOLVE));
+	must((s->dial != NULL) == (alive == ALIVE_DIAL));
+	must((s->out.fd != -1) == (alive == ALIVE_TARGET));
+	must((s->fd != -1) == (s->state != SESSION_CLOSED));
+}
+
+void
+session_enter(struct session *s, enum session_state state)
+{
+	s->state = state;
+	session_check(s);
+}
+
+/* ---- the end ---- */
+
+static void
+log_target(const struct session *s)
+{
+	if (s->name != NULL)
+		log_format(
+		    s->env->log, "target", "%s:%u", s->name, s->asked.port);
+	else
+		log_addr(s->env->log, "target", &s->asked);
+}
+
+static void
+log_session(const struct session *s)
+{
+	struct log *log = s->env->log;
+	const struct close_row *row = close_row(s->reason);
+	uint64_t duration_ms = loop_now(s->env->loop) - s->start_ms;
+	struct timespec now;
+
+	if (!s->env->config->log_access || !log_wants(log, row->level))
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	log_begin(log, row->level, "session");
+	log_hex(log, "session", s->id);
+	if (s->door->is_unix)
+		log_text(log, "client", "unix");
+	else
+		log_addr(log, "client", &s->client_addr);
+	log_text(log, "user",
+	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
+	log_target(s);
+	log_addr(log, "resolved", &s->resolved);
+	log_addr(log, "source", &s->source);
+	log_number(log, "bytes_up", s->bytes_up);
+	log_number(log, "bytes_down", s->bytes_down);
+	log_time(log, "start",
+	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 -
+		duration_ms);
+	log_number(log, "duration_ms", duration_ms);
+	log_text(log, "reason", row->label);
+	if (s->error != 0)
+		log_error(log, "error", s->error);
+	log_end(log);
+}
+
+static void
+count_end(const struct session *s)
+{
+	struct stats *stats = s->env->stats;
+
+	stats_add(&stats->closed[s->reason], 1);
+	stats_add(&stats->counters[STATS_BYTES_UP], s->bytes_up);
+	stats_add(&stats->counters[STATS_BYTES_DOWN], s->bytes_down);
+	stats_set(&stats->sessions, s->env->count);
+}
+
+static void
+on_buried(struct task *grave)
+{
+	struct session *s = container_of(grave, struct session, grave);
+
+	free(s->name);
+	free(s);
+}
+
+/* Ends in order for those who have got all that is theirs; otherwise the peers
+ * see a reset, never an end of stream that is none. */
+static bool
+ends_in_order(const struct session *s, enum close_reason reason)
+{
+	if (s->state == SESSION_RELAYING)
+		return reason == CLOSE_DONE;
+	return reason != CLOSE_CLIENT_RESET && reason != CLOSE_STOPPED &&
+	       reason != CLOSE_HANDSHAKE_TIMEOUT;
+}
+
+static void
+close_legs(struct session *s, bool in_order)
+{
+	enum outsock_end how = OUTSOCK_RESET;
+
+	stream_stop(&s->target);
+	stream_stop(&s->client);
+	if (in_order && s->out.fd != -1)
+		how = s->relay.target_first ? OUTSOCK_TARGET_FIRST
+					    : OUTSOCK_WE_FIRST;
+	outsock_close(&s->out, &s->env->egress, how, loop_now(s->env->loop));
+	if (in_order)
+		outsock_set_abortive(s->fd, false);
+	close(s->fd);
+	s->fd = -1;
+}
+
+void
+session_close(struct session *s, enum close_reason reason)
+{
+	bool in_order;
+
+	if (s->state == SESSION_CLOSED)
+		return;
+	in_order = ends_in_order(s, reason);
+	if (s->reason == CLOSE_NONE)
+		s->reason = reason;
+	if (s->state == SESSION_RELAYING) {
+		s->bytes_up = s->relay.up.bytes;
+		s->bytes_down = relay_bytes_down(&s->relay);
+	}
+	login_cancel(&s->login);
+	resolve_cancel(&s->resolve);
+	dial_cancel(&s->dial);
+	relay_cancel(&s->relay);
+	timeout_cancel(&s->timer);
+	close_legs(s, in_order);
+	free(s->ahead);
+	s->ahead = NULL;
+	link_remove(&s->link);
+	s->env->count--;
+	session_enter(s, SESSION_CLOSED);
+	count_end(s);
+	log_session(s);
+	loop_bury(s->env->loop, &s->grave);
+	s->env->on_end(s->env->on_end_arg);
+}
+
+/* Reads and drops what the client still sends, so that the refusal arrives. */
+static void
+drain_client(struct session *s)
+{
+	ssize_t n = 1;
+
+	for (int reads = 0; n > 0 && s->client.readable && reads < 16; reads++)
+		n = stream_read(
+		    &s->client, s->env->loop->scratch, LOOP_SCRATCH_BYTES);
+	if (n == 0 || (n < 0 && n != -EAGAIN))
+		session_close(s, s->reason);
+}
+
+/* Ends politely: the bytes are the last that the client gets. */
+void
+session_refuse_with(
+    struct session *s, enum close_reason reason, const void *bytes, size_t len)
+{
+	must(s->reason == CLOSE_NONE);
+	s->reason = reason;
+	free(s->ahead);
+	s->ahead = NULL;
+	s->ahead_len = 0;
+	session_enter(s, SESSION_REFUSING);
+	if (stream_write(&s->client, bytes, len) != (ssize_t)len) {
+		session_close(s, reason);
+		return;
+	}
+	shutdown(s->fd, SHUT_WR);
+	loop_arm(s->env->loop, &s->env->lingering, &s->timer);
+	drain_client(s);
+}
+
+/* A refusal of the request, with the reply of its reason. */
+void
+session_refuse(struct session *s, enum close_reason reason)
+{
+	uint8_t reply[SOCKS5_REPLY_MAX];
+	int code = close_row(reason)->reply;
+	struct addr none = { 0 };
+
+	must(code != NO_REPLY);
+	session_refuse_with(s, reason, reply,
+	    socks5_put_reply(reply, (enum socks5_reply)code, &none));
+}
+
+/* ---- relaying ---- */
+
+static void
+on_relay_active(struct relay *relay)
+{
+	struct session *s = container_of(relay, struct session, relay);
+
+	loop_arm(s->env->loop, &s->env->settle, &s->timer);
+}
+
+static void
+on_relay_end(struct relay *relay, enum relay_end end)
+{
+	struct session *s = container_of(relay, struct session, relay);
+
+	s->error = relay->error;
+	switch (end) {
+	case RELAY_DONE:
+		session_close(s, CLOSE_DONE);
+		return;
+	case RELAY_CLIENT_ERROR:
+		session_close(s, CLOSE_CLIENT_RESET);
+		return;
+	case RELAY_TARGET_ERROR:
+		session_close(s, CLOSE_TARGET_RESET);
+		return;
+	}
+}
+
+static void
+on_dialed(enum close_reason reason, int error, struct outsock *out,
+    const struct addr *target, void *arg)
+{
+	struct session *s = arg;
+	uint8_t reply[SOCKS5_REPLY_MAX];
+	size_t reply_len;
+
+	must(s->state == SESSION_DIALING);
+	s->dial = NULL;
+	s->resolved = *target;
+	if (reason != CLOSE_NONE) {
+		s->error = error;
+		session_refuse(s, reason);
+		return;
+	}
+	outsock_move(&s->out, out);
+	s->source = s->out.source;
+	session_enter(s, SESSION_RELAYING);
+	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->source);
+	if (relay_start(&s->relay, s->env->loop, &s->client, &s->target,
+		s->ahead, s->ahead_len, reply, reply_len, on_relay_end,
+		on_relay_active) != 0) {
+		session_close(s, CLOSE_MEMORY);
+		return;
+	}
+	free(s->ahead);
+	s->ahead = NULL;
+	s->ahead_len = 0;
+}
+
+static void
+on_target_ready(struct stream *stream)
+{
+	struct session *s = container_of(stream, struct session, target);
+
+	if (s->state == SESSION_DIALING)
+		dial_ready(s->dial);
+	else
+		relay_pump(&s->relay);
+}
+
+/* No TCP_USER_TIMEOUT: it would also end those who read slowly but live. */
+static void
+set_keepalive(int fd, uint64_t keepalive_ms)
+{
+	static const int on = 1, probes = 5, interval = 10;
+	int seconds = (int)((keepalive_ms + 999) / 1000);
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
+static void
+on_settled(struct timeout *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	struct session_env *env = s->env;
+
+	must(s->state == SESSION_RELAYING);
+	if (!s->settled && env->config->keepalive_ms != 0) {
+		set_keepalive(s->out.fd, env->config->keepalive_ms);
+		if (!s->door->is_unix)
+			set_keepalive(s->fd, env->config->keepalive_ms);
+	}
+	s->settled = true;
+	if (relay_is_half_closed(&s->relay) && env->half_closed.after_ms != 0)
+		loop_arm(env->loop, &env->half_closed, t);
+	else if (env->idle.after_ms != 0)
+		loop_arm(env->loop, &env->idle, t);
+	relay_recheck(&s->relay);
+}
+
+static void
+on_half_closed_timeout(struct timeout *t)
+{
+	session_close(
+	    container_of(t, struct session, timer), CLOSE_HALF_CLOSED_TIMEOUT);
+}
+
+static void
+on_idle_timeout(struct timeout *t)
+{
+	session_close(
+	    container_of(t, struct session, timer), CLOSE_IDLE_TIMEOUT);
+}
+
+/* ---- from the request to the target ---- */
+
+static bool
+is_permitted(struct session *s, const struct addr *target)
+{
+	enum rules_verdict verdict =
+	    rules_judge(&s->env->rules, &s->client_addr, target);
+
+	if (verdict == RULES_ALLOW)
+		return true;
+	log_begin(s->env->log, LOG_LEVEL_INFO, "denied");
+	log_hex(s->env->log, "session", s->id);
+	log_addr(s->env->log, "resolved", target);
+	log_text(s->env->log, "rule", rules_verdict_name(verdict));
+	log_end(s->env->log);
+	return false;
+}
+
+static void
+dial(struct session *s, const struct addr *targets, size_t count)
+{
+	struct ledger_holder holder = { .client = s->client_addr,
+		.session = s->id,
+		.user = s->user,
+		.worker = s->env->worker };
+	struct addr permitted[RESOLVE_ADDRESSES_MAX];
+	size_t n = 0;
+
+	must(count <= ARRAY_LEN(permitted));
+	for (size_t i = 0; i < count; i++)
+		if (is_permitted(s, &targets[i]))
+			permitted[n++] = targets[i];
+	if (n == 0) {
+		s->resolved = targets[0];
+		session_refuse(s, CLOSE_DENIED);
+		return;
+	}
+	s->dial = dial_start(&s->env->dialer, s->door->pool, permitted, n,
+	    &holder, &s->target, on_target_ready, on_dialed, s);
+	if (s->dial == NULL)
+		session_refuse(s, CLOSE_MEMORY);
+	else
+		session_enter(s, SESSION_DIALING);
+}
+
+static void
+on_resolved(enum resolve_result result, const struct addr *addrs, size_t count,
+    void *arg)
+{
+	struct session *s = arg;
+
+	must(s->state == SESSION_RESOLVING);
+	s->resolve = NULL;
+	timeout_cancel(&s->timer);
+	switch (result) {
+	case RESOLVE_OK:
+		dial(s, addrs, count);
+		return;
+	case RESOLVE_NOT_FOUND:
+		session_refuse(s, CLOSE_NAME_NOT_FOUND);
+		return;
+	case RESOLVE_FAILED:
+		session_refuse(s, CLOSE_RESOLVE_FAILED);
+		return;
+	}
+}
+
+void
+session_seek_target(struct session *s, const struct socks5_request *request)
+{
+	struct addr target = addr_unmap(&request->addr);
+
+	timeout_cancel(&s->timer);
+	target.port = request->port;
+	s->asked = target;
+	if (request->name[0] != '\0') {
+		s->name = strdup(request->name);
+		if (s->name == NULL) {
+			session_refuse(s, CLOSE_MEMORY);
+			return;
+		}
+	}
+	if (request->command != SOCKS5_CONNECT) {
+		session_refuse(s, CLOSE_COMMAND_UNSUPPORTED);
+		return;
+	}
+	if (s->name == NULL) {
+		dial(s, &target, 1);
+		return;
+	}
+	s->resolve = resolve_start(
+	    s->env->resolver, s->name, request->port, on_resolved, s);
+	if (s->resolve == NULL) {
+		session_refuse(s, CLOSE_MEMORY);
+		return;
+	}
+	loop_arm(s->env->loop, &s->env->resolving, &s->timer);
+	session_enter(s, SESSION_RESOLVING);
+}
+
+static void
+on_resolve_timeout(struct timeout *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+
+	resolve_cancel(&s->resolve);
+	s->error = ETIMEDOUT;
+	session_refuse(s, CLOSE_RESOLVE_FAILED);
+}
+
+static void
+on_client_ready(struct stream *stream)
+{
+	struct session *s = container_of(stream, struct session, client);
+
+	switch (s->state) {
+	case SESSION_GREETING:
+	case SESSION_LOGIN:
+	case SESSION_REQUEST:
+		handshake_read(s);
+		return;
+	case SESSION_VERIFYING:
+	case SESSION_RESOLVING:
+	case SESSION_DIALING:
+		handshake_watch(s);
+		return;
+	case SESSION_RELAYING:
+		relay_pump(&s->relay);
+		return;
+	case SESSION_REFUSING:
+		drain_client(s);
+		return;
+	case SESSION_CLOSED:
+	case SESSION_STATE_COUNT:
+		break;
+	}
+	must_never("an event of a stream that was stopped");
+}
+
+static void
+on_handshake_timeout(struct timeout *t)
+{
+	session_close(
+	    container_of(t, struct session, timer), CLOSE_HANDSHAKE_TIMEOUT);
+}
+
+static void
+on_lingered(struct timeout *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+
+	session_close(s, s->reason);
+}
+
+/* ---- the beginning ---- */
+
+static bool
+is_welcome(const struct session_door *door, const struct addr *client)
+{
+	const struct config_listen *listen = door->listen;
+
+	if (door->is_unix || listen->client_count == 0)
+		return true;
+	for (size_t i = 0; i < listen->client_count; i++)
+		if (prefix_contains(&listen->clients[i], client))
+			return true;
+	return false;
+}
+
+static void
+session_init(struct session *s, struct session_env *env,
+    const struct session_door *door, int fd, const struct addr *client)
+{
+	*s = (struct session){ .env = env,
+		.door = door,
+		.fd = fd,
+		.state = SESSION_GREETING,
+		.reason = CLOSE_NONE,
+		.id = env->next_id++,
+		.start_ms = loop_now(env->loop),
+		.client_addr = addr_unmap(client) };
+	link_init(&s->link);
+	task_init(&s->grave, on_buried);
+	timeout_init(&s->timer);
+	stream_init(&s->client);
+	stream_init(&s->target);
+	outsock_init(&s->out);
+	relay_init(&s->relay);
+}
+
+void
+session_start(struct session_env *env, const struct session_door *door, int fd,
+    const struct addr *client)
+{
+	struct session *s = malloc(sizeof(*s));
+
+	stats_add(&env->stats->counters[STATS_ACCEPTED], 1);
+	if (s == NULL) {
+		stats_add(&env->stats->closed[CLOSE_MEMORY], 1);
+		close(fd);
+		return;
+	}
+	session_init(s, env, door, fd, client);
+	list_append(&env->sessions, &s->link);
+	env->count++;
+	stats_set(&env->stats->sessions, env->count);
+	if (!is_welcome(door, &s->client_addr)) {
+		session_close(s, CLOSE_CLIENT_DENIED);
+		return;
+	}
+	if (stream_start(&s->client, env->loop, fd, on_client_ready) != 0) {
+		session_close(s, CLOSE_MEMORY);
+		return;
+	}
+	/* Inherited from the listening socket, or of no use. */
+	s->client.nodelay = true;
+	loop_arm(env->loop, &env->handshake, &s->timer);
+}
+
+void
+session_stop_all(struct session_env *env)
+{
+	struct link *i, *following;
+
+	LIST_EACH_SAFE (i, following, &env->sessions)
+		session_close(
+		    container_of(i, struct session, link), CLOSE_STOPPED);
+}
+
+/* ---- what sessions share ---- */
+
+static struct hostnet *
+fresh_hostnet(struct session_env *env)
+{
+	int error =
+	    hostnet_refresh(&env->hostnet, loop_now(env->loop), HOSTNET_AGE_MS);
+
+	if (error != 0)
+		log_event(env->log, LOG_LEVEL_ERROR, "hostnet",
+		    "this host's addresses cannot be read: %s",
+		    strerror(-error));
+	return &env->hostnet;
+}
+
+static bool
+is_local(void *arg, const struct addr *a)
+{
+	struct hostnet *h = fresh_hostnet(arg);
+
+	/* Nothing known: what cannot be judged is not permitted. */
+	return h->read_ms == 0 || hostnet_is_local(h, a);
+}
+
+static bool
+is_broadcast(void *arg, const struct addr *a)
+{
+	struct hostnet *h = fresh_hostnet(arg);
+
+	return hostnet_is_broadcast(h, a);
+}
+
+int
+session_env_init(struct session_env *env)
+{
+	const struct config *c = env->config;
+
+	list_init(&env->sessions);
+	env->count = 0;
+	hostnet_init(&env->hostnet);
+	env->rules.is_local = is_local;
+	env->rules.is_broadcast = is_broadcast;
+	env->rules.arg = env;
+	loop_class_init(
+	    env->loop, &env->handshake, c->handshake_ms, on_handshake_timeout);
+	loop_class_init(
+	    env->loop, &env->resolving, c->connect_ms, on_resolve_timeout);
+	loop_class_init(env->loop, &env->lingering, LINGER_MS, on_lingered);
+	loop_class_init(env->loop, &env->settle, SETTLE_MS, on_settled);
+	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,
+	    on_half_closed_timeout);
+	loop_class_init(env->loop, &env->idle, c->idle_ms, on_idle_timeout);
+	dialer_init(&env->dialer, env->loop, &env->egress, c->connect_ms);
+	env->resolver = resolver_new(env->loop->base, NULL);
+	env->logins = login_service_new(env->loop->base, c);
+	if (env->resolver == NULL || env->logins == NULL) {
+		session_env_fini(env);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void
+session_env_fini(struct session_env *env)
+{
+	must(list_is_empty(&env->sessions));
+	if (env->resolver != NULL)
+		resolver_free(env->resolver);
+	if (env->logins != NULL)
+		login_service_free(env->logins);
+	hostnet_fini(&env->hostnet);
+}
+
+void
+session_publish_stats(struct session_env *env)
+{
+	_Atomic uint64_t *counters = env->stats->counters;
+	struct egress *e = &env->egress;
+
+	stats_add(&counters[STATS_CONNECTS], e->connects);
+	stats_add(&counters[STATS_TUPLES_TAKEN], e->tuples_taken);
+	stats_add(&counters[STATS_PORTS_BLOCKED], e->ports_blocked);
+	e->connects = e->tuples_taken = e->ports_blocked = 0;
+}
+
+size_t
+session_bytes(void)
+{
+	return sizeof(struct session);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * session_impl: the session as its own files see it, and nobody else.
+ */
+#ifndef FOURFOLD_SESSION_IMPL_H
+#define FOURFOLD_SESSION_IMPL_H
+
+#include "io/relay.h"
+#include "session/session.h"
+
+struct session {
+	struct session_env *env;
+	const struct session_door *door;
+	struct link link; /* env->sessions */
+	struct task grave;
+	struct timeout timer;
+	enum session_state state;
+	enum close_reason reason; /* CLOSE_NONE until it ends */
+	int fd;                   /* the client's */
+	int error;                /* errno that goes with the reason, or 0 */
+	struct stream client, target;
+	struct outsock out;
+	struct relay relay;
+
+	/* The operation under way; see session_check(). */
+	struct login *login;
+	struct resolve *resolve;
+	struct dial *dial;
+
+	uint8_t *ahead; /* read from the client and not used yet */
+	size_t ahead_len;
+
+	uint64_t id, start_ms;
+	struct addr client_addr; /* family NONE: a unix socket */
+	struct addr asked;       /* the literal, or only the port with `name` */
+	struct addr resolved;    /* what was dialled last */
+	struct addr source;      /* what it was dialled from */
+	char *name;              /* as asked for; NULL: a literal */
+	uint64_t bytes_up, bytes_down;
+	uint16_t user; /* index + 1 in config->users; 0: none */
+	bool settled;  /* keepalive is set */
+};
+
+/* The only writer of the state; asserts what is alive in it. */
+void session_enter(struct session *s, enum session_state state);
+
+/* The one way out. */
+void session_close(struct session *s, enum close_reason reason);
+
+/* Ends politely: `bytes` are the last that the client gets. */
+void session_refuse_with(
+    struct session *s, enum close_reason reason, const void *bytes, size_t len);
+
+/* The same with the SOCKS5 reply of the reason. */
+void session_refuse(struct session *s, enum close_reason reason);
+
+/* Resolves and dials what is asked for. */
+void session_seek_target(
+    struct session *s, const struct socks5_request *request);
+
+/* The client is ready in a state of the handshake. */
+void handshake_read(struct session *s);
+
+/*
+ * An event of the client while it waits for the target. It is gone when it
+ * reset, or when it has ended its stream with nothing sent ahead: nobody who
+ * waits for the reply does that.
+ */
+void handshake_watch(struct session *s);
+
+#endif

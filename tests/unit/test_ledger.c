@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: ISC */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "egress/ledger_layout.h"
+#include "ledger_fixture.h"
+
+#define TARGET "203.0.113.9:443"
+#define NOW    UINT64_C(1000000)
+
+/* Leases; the source must be `source`. Returns the lease. */
+static struct ledger_lease
+expect_lease(
+    struct ledger *l, const char *target, uint64_t now_ms, const char *source)
+{
+	struct addr want = fixture_at(source);
+	struct ledger_lease lease;
+	char got[ADDR_TEXT_MAX];
+	int error = fixture_lease(l, 0, target, now_ms, &lease);
+
+	cr_assert_eq(error, 0, "%s: %d", source, error);
+	cr_assert(addr_equal(&lease.source, &want), "%s is %s", source,
+	    addr_format(&lease.source, got));
+	return lease;
+}
+
+static void
+expect_full(struct ledger *l, const char *target, uint64_t now_ms)
+{
+	struct ledger_lease lease;
+
+	cr_assert_eq(fixture_lease(l, 0, target, now_ms, &lease), -EADDRINUSE);
+}
+
+static struct ledger_target
+look(struct ledger *l, const char *target, uint64_t now_ms)
+{
+	struct addr a = fixture_at(target);
+	struct ledger_target t;
+
+	ledger_target(l, 0, &a, now_ms, &t);
+	return t;
+}
+
+static struct ledger *
+small(void)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+
+	fixture_set(l, 0, "192.0.2.1", 100, 102);
+	return l;
+}
+
+Test(ledger, each_target_is_given_every_slot_once_from_the_first_on)
+{
+	struct ledger *l = small();
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_lease(l, "203.0.113.9:444", NOW, "192.0.2.1:100");
+}
+
+Test(ledger, a_full_target_says_so_and_others_are_not_concerned)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	expect_full(l, TARGET, NOW);
+	expect_lease(l, "203.0.113.10:443", NOW, "192.0.2.1:100");
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	cr_expect_eq(a.record, UINT32_MAX);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	expect_full(l, TARGET, NOW);
+	fixture_check(l);
+}
+
+Test(ledger, what_cannot_be_had_has_its_own_error)
+{
+	struct ledger *l = small();
+	struct ledger_lease lease;
+
+	cr_expect_eq(fixture_lease(l, 1, TARGET, NOW, &lease), -ENOENT);
+	cr_expect_eq(fixture_lease(l, 64, TARGET, NOW, &lease), -ENOENT);
+	cr_expect_eq(
+	    fixture_lease(l, 0, "[2001:db8::1]:1", NOW, &lease), -EAFNOSUPPORT);
+	cr_expect_eq(look(l, TARGET, NOW).slots, 0);
+	fixture_check(l);
+}
+
+Test(ledger, hot_slots_are_used_first_in_the_order_of_their_return)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	ledger_return(l, &b, LEDGER_HOT, NOW);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+}
+
+Test(ledger, a_slot_cools_for_as_long_as_its_end_says)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	ledger_return(l, &a, LEDGER_LONG, NOW);
+	ledger_return(l, &b, LEDGER_BRIEF, NOW);
+	expect_full(l, TARGET, NOW + LEDGER_BRIEF_MS - 1);
+	cr_expect_eq(look(l, TARGET, NOW).cooling, 2);
+	expect_lease(l, TARGET, NOW + LEDGER_BRIEF_MS, "192.0.2.1:101");
+	expect_full(l, TARGET, NOW + LEDGER_LONG_MS - 1);
+	expect_lease(l, TARGET, NOW + LEDGER_LONG_MS, "192.0.2.1:100");
+	fixture_check(l);
+}
+
+Test(ledger, a_cooled_slot_is_used_before_a_fresh_one)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	ledger_return(l, &a, LEDGER_BRIEF, NOW);
+	expect_lease(l, TARGET, NOW + LEDGER_BRIEF_MS, "192.0.2.1:100");
+	expect_lease(l, TARGET, NOW + LEDGER_BRIEF_MS, "192.0.2.1:102");
+}
+
+Test(ledger, an_old_lease_returns_nothing)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease copy = a, wild = { .record = 12345678 };
+	struct ledger_lease other =
+	    expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	ledger_return(l, &copy, LEDGER_HOT, NOW);
+	ledger_return(l, &wild, LEDGER_HOT, NOW);
+	cr_expect_eq(look(l, TARGET, NOW).held, 2);
+	copy = other;
+	ledger_return(l, &other, LEDGER_HOT, NOW);
+	ledger_return(l, &copy, LEDGER_LONG, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	fixture_check(l);
+}
+
+Test(ledger, an_entry_with_nothing_held_or_cooling_costs_nothing)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	struct ledger_totals t, empty;
+
+	ledger_return(l, &b, LEDGER_HOT, NOW);
+	ledger_totals(l, &t);
+	cr_expect_eq(t.held, 1);
+	cr_expect_eq(t.hot, 1);
+	cr_expect_eq(t.targets, 1);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	ledger_totals(l, &empty);
+	cr_expect_eq(empty.held + empty.hot + empty.targets, 0);
+	cr_expect_eq(empty.records_free, t.records_free + 2);
+	cr_expect_eq(empty.targets_free, t.targets_free + 1);
+}
+
+Test(ledger, a_target_that_has_cooled_is_forgotten_while_others_are_used)
+{
+	struct ledger *l = small();
+	char target[ADDR_TEXT_MAX];
+	struct ledger_lease lease;
+	struct ledger_totals t;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		snprintf(
+		    target, sizeof(target), "198.51.%u.%u:1", i / 200, i % 200);
+		lease = expect_lease(
+		    l, target, NOW + i * UINT64_C(1000), "192.0.2.1:100");
+		ledger_return(l, &lease, LEDGER_LONG, NOW + i * UINT64_C(1000));
+	}
+	ledger_totals(l, &t);
+	/* 62 are cooling still; a shard forgets when it is used. */
+	cr_expect_lt(t.targets, 62 + 64 * 3, "%u targets", (unsigned)t.targets);
+	cr_expect_eq(t.targets, t.cooling);
+	fixture_check(l);
+}
+
+Test(ledger, a_large_target_ends_in_small_steps)
+{
+	struct ledger *l = fixture_ledger(10000, 1000);
+	struct ledger_lease *leases = calloc(5000, sizeof(leases[0]));
+	struct ledger_totals t;
+
+	fixture_set(l, 0, "192.0.2.1", 1, 65535);
+	for (unsigned i = 0; i < 5000; i++)
+		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
+	for (unsigned i = 0; i < 5000; i++)
+		ledger_return(l, &leases[i], LEDGER_HOT, NOW);
+	ledger_totals(l, &t);
+	cr_expect_gt(t.hot, 4900);
+	/* The entry is a new one already. */
+	cr_expect_eq(look(l, TARGET, NOW).hot, 0);
+	leases[0] = expect_lease(l, TARGET, NOW, "192.0.2.1:1");
+	fixture_check(l);
+	for (unsigned i = 0; i < 500; i++) {
+		ledger_return(l, &leases[0], LEDGER_HOT, NOW);
+		leases[0] = expect_lease(l, TARGET, NOW, "192.0.2.1:1");
+	}
+	ledger_totals(l, &t);
+	cr_expect_eq(t.hot, 0);
+	fixture_check(l);
+	free(leases);
+}
+
+Test(ledger, the_slot_that_equals_the_target_is_never_leased)
+{
+	struct ledger *l = small();
+
+	expect_lease(l, "192.0.2.1:101", NOW, "192.0.2.1:100");
+	expect_lease(l, "192.0.2.1:101", NOW, "192.0.2.1:102");
+	expect_full(l, "192.0.2.1:101", NOW);
+	cr_expect_eq(look(l, "192.0.2.1:101", NOW).slots, 2);
+	cr_expect_eq(look(l, "192.0.2.1:101", NOW).held, 2);
+	fixture_check(l);
+}
+
+Test(ledger, by_route_the_port_of_a_target_on_loopback_is_never_leased)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("0.0.0.0", 100, 101);
+
+	fixture_add(&p, "::");
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	expect_lease(l, "127.0.0.1:100", NOW, "0.0.0.0:101");
+	expect_full(l, "127.0.0.1:100", NOW);
+	expect_lease(l, "[::1]:101", NOW, "[::]:100");
+	expect_full(l, "[::1]:101", NOW);
+	/* Towards the rest of 127.0.0.0/8 the source is 127.0.0.1. */
+	expect_lease(l, "127.0.0.2:100", NOW, "0.0.0.0:100");
+	/* This may be an address of the host. */
+	expect_lease(l, "203.0.113.9:100", NOW, "0.0.0.0:101");
+	expect_full(l, "203.0.113.9:100", NOW);
+	fixture_check(l);
+}
+
+Test(ledger, by_route_the_only_port_is_leased_towards_that_port_elsewhere)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+
+	fixture_set(l, 0, "0.0.0.0", 100, 100);
+	expect_lease(l, "203.0.113.9:100", NOW, "0.0.0.0:100");
+	expect_full(l, "127.0.0.1:100", NOW);
+}
+
+Test(ledger, a_slot_whose_reverse_tuple_is_leased_is_not_leased)
+{
+	struct ledger *l = small();
+	struct ledger_lease a =
+	    expect_lease(l, "192.0.2.1:101", NOW, "192.0.2.1:100");
+
+	/* 100 is itself; 101 is leased the other way round. */
+	expect_lease(l, "192.0.2.1:100", NOW, "192.0.2.1:102");
+	expect_full(l, "192.0.2.1:100", NOW);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	expect_lease(
+	    l, "192.0.2.1:100", NOW + LEDGER_BRIEF_MS, "192.0.2.1:101");
+	fixture_check(l);
+}
+
+Test(ledger, a_reverse_tuple_is_seen_across_pools)
+{
+	struct ledger *l = small();
+	struct ledger_lease lease;
+
+	fixture_set(l, 1, "192.0.2.2", 200, 201);
+	expect_lease(l, "192.0.2.2:200", NOW, "192.0.2.1:100");
+	cr_assert_eq(fixture_lease(l, 1, "192.0.2.1:100", NOW, &lease), 0);
+	cr_expect_eq(lease.source.port, 201);
+}
+
+Test(ledger, a_reverse_tuple_is_seen_by_route)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+
+	fixture_set(l, 0, "0.0.0.0", 100, 102);
+	expect_lease(l, "127.0.0.1:101", NOW, "0.0.0.0:100");
+	expect_lease(l, "127.0.0.1:100", NOW, "0.0.0.0:102");
+	expect_full(l, "127.0.0.1:100", NOW);
+	expect_lease(l, "10.1.1.1:101", NOW, "0.0.0.0:100");
+	expect_lease(l, "10.1.1.1:100", NOW, "0.0.0.0:102");
+}
+
+Test(ledger, a_port_that_rests_is_not_leased_towards_any_target)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	cr_expect(ledger_rest_port(l, 100, NOW, NOW + 5000));
+	cr_expect(!ledger_rest_port(l, 100, NOW + 1, NOW + 5001));
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	expect_full(l, TARGET, NOW);
+	expect_lease(l, "203.0.113.1:1", NOW, "192.0.2.1:101");
+	expect_full(l, TARGET, NOW + 4999);
+	fixture_check(l);
+	ledger_return(l, &b, LEDGER_LONG, NOW);
+	expect_full(l, TARGET, NOW + 4999);
+	expect_lease(l, TARGET, NOW + 5001, "192.0.2.1:100");
+	cr_expect(ledger_rest_port(l, 100, NOW + 5001, NOW + 9000));
+	fixture_check(l);
+}
+
+Test(ledger, where_the_kernel_chooses_a_lease_has_no_port_and_no_limit)
+{
+	struct pool p = fixture_pool("192.0.2.0/31", 1, 1);
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct addr chosen = fixture_at("192.0.2.1:33333");
+	struct ledger_lease leases[10];
+	struct ledger_totals t;
+
+	p.by_kernel = true;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 0; i < 10; i++) {
+		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
+		cr_expect_eq(leases[i].source.port, 0);
+		cr_expect_eq(leases[i].source.ip[3], i % 2);
+		cr_expect_eq(leases[i].bind, POOL_KERNEL);
+	}
+	ledger_name_source(l, &leases[0], &chosen);
+	cr_expect(ledger_uses_ports(l, 0, 33333, 33333, NOW));
+	cr_expect_eq(look(l, TARGET, NOW).held, 10);
+	fixture_check(l);
+	for (unsigned i = 0; i < 10; i++)
+		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
+	ledger_totals(l, &t);
+	cr_expect_eq(t.held + t.cooling + t.targets, 0);
+	fixture_check(l);
+}
+
+Test(ledger, a_dead_workers_leases_are_returned_hot)
+{
+	struct ledger *l = small();
+	struct ledger_holder holder = { .worker = 9 };
+	struct addr a = fixture_at(TARGET);
+	struct ledger_lease lease, copy;
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
+	copy = lease;
+	cr_expect_eq(ledger_return_worker(l, 8, NOW), 0);
+	cr_expect_eq(ledger_return_worker(l, 9, NOW), 1);
+	cr_expect_eq(look(l, TARGET, NOW).held, 1);
+	cr_expect_eq(look(l, TARGET, NOW).hot, 1);
+	ledger_return(l, &copy, LEDGER_LONG, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	fixture_check(l);
+}
+
+Test(ledger, a_target_knows_what_is_held_and_was_at_most)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	ledger_return(l, &b, LEDGER_LONG, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	cr_expect_eq(look(l, TARGET, NOW).held, 1);
+	cr_expect_eq(look(l, TARGET, NOW).cooling, 1);
+	cr_expect_eq(look(l, TARGET, NOW).high_water, 2);
+	cr_expect_eq(look(l, TARGET, NOW).slots, 3);
+	/* What has cooled can be had at once. */
+	cr_expect_eq(look(l, TARGET, NOW + LEDGER_LONG_MS).hot, 1);
+	cr_expect_eq(look(l, TARGET, NOW + LEDGER_LONG_MS).cooling, 0);
+}
+
+Test(ledger, ports_in_use_are_those_held_or_cooling)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	cr_expect(ledger_uses_ports(l, 0, 100, 100, NOW));
+	cr_expect(!ledger_uses_ports(l, 0, 102, 65535, NOW));
+	cr_expect(!ledger_uses_ports(l, 0, 1, 99, NOW));
+	cr_expect(!ledger_uses_ports(l, 1, 100, 100, NOW));
+	ledger_return(l, &a, LEDGER_LONG, NOW);
+	cr_expect(ledger_uses_ports(l, 0, 100, 100, NOW));
+	cr_expect(!ledger_uses_ports(l, 0, 100, 100, NOW + LEDGER_LONG_MS));
+	cr_expect(ledger_uses_ports(l, 0, 101, 101, NOW + LEDGER_LONG_MS));
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	ledger_return(l, &b, LEDGER_HOT, NOW);
+	cr_expect(!ledger_uses_ports(l, 0, 101, 101, NOW));
+}
+
+Test(ledger, a_changed_pool_keeps_what_is_held_and_cooling)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	ledger_return(l, &b, LEDGER_LONG, NOW);
+	fixture_set(l, 0, "192.0.2.1", 99, 103);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:99");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:103");
+	expect_full(l, TARGET, NOW);
+	fixture_check(l);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	expect_full(l, TARGET, NOW + LEDGER_LONG_MS - 1);
+	expect_lease(l, TARGET, NOW + LEDGER_LONG_MS, "192.0.2.1:101");
+	fixture_check(l);
+}
+
+Test(ledger, what_a_pool_has_no_more_stays_held_and_then_goes)
+{
+	struct ledger *l = small();
+	struct ledger_lease a = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	struct ledger_lease b = expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+
+	fixture_set(l, 0, "192.0.2.2", 100, 100);
+	cr_expect_eq(look(l, TARGET, NOW).held, 2);
+	expect_lease(l, TARGET, NOW, "192.0.2.2:100");
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	expect_full(l, TARGET, NOW);
+	cr_expect_eq(look(l, TARGET, NOW).held, 2);
+	fixture_check(l);
+	/* It comes back while one of its slots is held still. */
+	fixture_set(l, 0, "192.0.2.1", 100, 102);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:102");
+	expect_full(l, TARGET, NOW);
+	ledger_return(l, &b, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	fixture_check(l);
+}
+
+Test(ledger, sources_in_another_order_are_the_same_sources)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.1", 100, 101);
+
+	fixture_add(&p, "192.0.2.2");
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_lease(l, TARGET, NOW, "192.0.2.2:100");
+	p = fixture_pool("192.0.2.2", 100, 101);
+	fixture_add(&p, "192.0.2.0/31");
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	expect_lease(l, TARGET, NOW, "192.0.2.2:101");
+	expect_lease(l, TARGET, NOW, "192.0.2.0:100");
+	expect_lease(l, TARGET, NOW, "192.0.2.0:101");
+	expect_full(l, TARGET, NOW);
+	fixture_check(l);
+}
+
+Test(ledger, a_pool_that_goes_by_route_avoids_the_ports_of_its_addresses)
+{
+	struct ledger *l = small();
+
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	fixture_set(l, 0, "0.0.0.0", 100, 101);
+	expect_lease(l, TARGET, NOW, "0.0.0.0:101");
+	expect_full(l, TARGET, NOW);
+	fixture_check(l);
+}
+
+Test(ledger, two_records_that_become_one_slot_are_one_slot)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct ledger_lease a, b;
+
+	fixture_set(l, 0, "192.0.2.0/31", 100, 100);
+	a = expect_lease(l, TARGET, NOW, "192.0.2.0:100");
+	b = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	fixture_set(l, 0, "0.0.0.0", 100, 100);
+	expect_full(l, TARGET, NOW);
+	fixture_check(l);
+	ledger_return(l, &a, LEDGER_HOT, NOW);
+	ledger_return(l, &b, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "0.0.0.0:100");
+	fixture_check(l);
+}
+
+Test(ledger, a_pool_can_be_read_as_it_is_now)
+{
+	struct ledger *l = small();
+	struct pool one, two;
+
+	cr_expect(!ledger_get_pool(l, 1, &one));
+	cr_assert(ledger_get_pool(l, 0, &one));
+	cr_expect_eq(one.ports, 3);
+	fixture_set(l, 0, "192.0.2.1", 100, 102);
+	cr_assert(ledger_get_pool(l, 0, &two));
+	cr_expect_eq(two.version, one.version);
+	fixture_set(l, 0, "192.0.2.1", 100, 103);
+	cr_assert(ledger_get_pool(l, 0, &two));
+	cr_expect_gt(two.version, one.version);
+	cr_expect_eq(two.sources[0].first_id, one.sources[0].first_id);
+}
+
+Test(ledger, a_full_memory_forgets_what_only_cools_and_then_says_so)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct ledger_lease first, lease;
+	uint32_t held = 0;
+	int error;
+
+	fixture_set(l, 0, "192.0.2.0/24", 1, 65535);
+	/* Of one shard, so that it can have all of the memory. */
+	first = expect_lease(l, TARGET, NOW, "192.0.2.0:1");
+	while ((error = fixture_lease(l, 0, TARGET, NOW, &lease)) == 0)
+		held++;
+	cr_expect_eq(error, -ENFILE);
+	cr_expect_geq(held, 1000);
+	fixture_check(l);
+	ledger_return(l, &first, LEDGER_HOT, NOW);
+	cr_expect_eq(fixture_lease(l, 0, TARGET, NOW, &lease), 0);
+	cr_expect_eq(ledger_return_worker(l, 1, NOW), held + 1);
+	fixture_check(l);
+}
+
+Test(ledger, the_least_recently_used_target_is_forgotten_first)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	char target[ADDR_TEXT_MAX];
+	struct ledger_lease lease;
+	uint32_t i;
+
+	/* Every target cools: there are more than there is memory for. */
+	fixture_set(l, 0, "192.0.2.0", 1, 10);
+	for (i = 0; i < 40000; i++) {
+		snprintf(target, sizeof(target), "10.%u.%u.%u:1", i >> 16,
+		    i >> 8 & 255, i & 255);
+		cr_assert_eq(fixture_lease(l, 0, target, NOW, &lease), 0);
+		ledger_return(l, &lease, LEDGER_LONG, NOW);
+	}
+	cr_expect_eq(look(l, "10.0.0.0:1", NOW).cooling, 0);
+	cr_expect_eq(look(l, target, NOW).cooling, 1);
+	fixture_check(l);
+}
+
+Test(ledger, no_source_table_is_endless)
+{
+	struct ledger *l = small();
+	struct pool before, after, p;
+	char text[ADDR_TEXT_MAX];
+	int error = 0;
+
+	for (unsigned i = 0; i < 300 && error == 0; i++) {
+		cr_assert(ledger_get_pool(l, 0, &before));
+		snprintf(text, sizeof(text), "2001:db8:%x::/64", i);
+		p = fixture_pool(text, 1, 1);
+		error = ledger_set_pool(l, 0, &p);
+	}
+	cr_expect_eq(error, -ENOSPC);
+	cr_assert(ledger_get_pool(l, 0, &after));
+	cr_expect(pool_equal(&before, &after));
+	cr_expect_eq(before.version, after.version);
+	fixture_set(l, 0, "2001:db8::/64", 1, 1);
+	fixture_check(l);
+}
+
+Test(ledger, what_it_gives_to_one_shard_comes_back_for_others)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct ledger_lease lease;
+	char target[ADDR_TEXT_MAX];
+
+	fixture_set(l, 0, "192.0.2.0/24", 1, 65535);
+	for (unsigned i = 0; i < 20; i++) {
+		uint32_t held = 0;
+
+		snprintf(target, sizeof(target), "10.0.0.%u:1", i);
+		while (held < 12000 &&
+		       fixture_lease(l, 0, target, NOW, &lease) == 0)
+			held++;
+		cr_assert_eq(held, 12000, "%s: %u", target, held);
+		cr_assert_eq(ledger_return_worker(l, 1, NOW), held);
+		/* The ended target is freed step by step. */
+		for (unsigned j = 0; j < 1000; j++) {
+			cr_assert_eq(
+			    fixture_lease(l, 0, target, NOW, &lease), 0);
+			ledger_return(l, &lease, LEDGER_HOT, NOW);
+		}
+	}
+	fixture_check(l);
+}
+
+Test(ledger, a_held_source_that_its_pool_has_no_more_forbids_its_reverse)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.1", 100, 101);
+
+	fixture_add(&p, "192.0.2.2");
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	/* 100 would be the target itself. */
+	expect_lease(l, "192.0.2.1:100", NOW, "192.0.2.1:101");
+	fixture_set(l, 0, "192.0.2.1", 100, 100);
+	expect_full(l, "192.0.2.1:101", NOW);
+	fixture_check(l);
+}
+
+Test(ledger, what_the_kernel_chose_is_a_slot_when_the_pool_gets_ports)
+{
+	struct pool p = fixture_pool("0.0.0.0", 1, 1);
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct addr chosen = fixture_at("192.0.2.1:100");
+	struct ledger_lease lease;
+
+	p.by_kernel = true;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &lease), 0);
+	ledger_name_source(l, &lease, &chosen);
+	fixture_set(l, 0, "192.0.2.1", 100, 101);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_full(l, TARGET, NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	fixture_check(l);
+}
+
+Test(ledger, memory_is_as_large_as_promised_for_a_record_and_a_target)
+{
+	size_t fixed = ledger_bytes(0, 0);
+
+	cr_expect_leq(ledger_bytes(4096000, 0) - fixed, 4096000 * 65UL);
+	cr_expect_leq(ledger_bytes(0, 4096000) - fixed, 4096000 * 66UL);
+	cr_expect_lt(fixed, 16 << 20);
+}
