@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -427,7 +428,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
 			    : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
 
 	cr_assert_not_null(m);
-	cr_log_warn("seed %llu", (unsigned long long)seed);
+	fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
 	m->seed = seed;
 	m->now_ms = 1000;
 	m->l = fixture_ledger(4000, 1000);
@@ -440,7 +441,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
 	}
 	check(m);
 	ledger_totals(m->l, &totals);
-	cr_log_warn("%u times full, %u reversed, %u deaths, %llu rebuilds",
+	cr_log_info("%u times full, %u reversed, %u deaths, %llu rebuilds",
 	    m->full, m->reversed, m->deaths,
 	    (unsigned long long)totals.rebuilds);
 	cr_expect_eq(totals.rebuilds, m->deaths);
