@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -55,6 +56,15 @@ pick(struct model *m, uint32_t below)
 	return (uint32_t)(m->seed >> 33) % below;
 }
 
+/* 2001:db8:NET::HOST */
+static struct addr
+v6_at(uint8_t net, uint8_t host, uint16_t port)
+{
+	uint8_t ip[16] = { 0x20, 0x01, 0x0d, 0xb8, 0, net, [15] = host };
+
+	return addr_from_bytes(ADDR_V6, ip, port);
+}
+
 /* Pool 0: 192.0.2.x; pool 1: 2001:db8::x; pool 2: by route. */
 static struct addr
 source_at(unsigned pool, unsigned source, unsigned port)
@@ -62,11 +72,8 @@ source_at(unsigned pool, unsigned source, unsigned port)
 	uint16_t number = (uint16_t)(1000 * (pool + 1) + port);
 	struct addr a = addr_v4(UINT32_C(0xc0000200) + source, number);
 
-	if (pool == 1) {
-		a = fixture_at("[2001:db8::]:1");
-		a.ip[15] = (uint8_t)source;
-		a.port = number;
-	}
+	if (pool == 1)
+		a = v6_at(0, (uint8_t)source, number);
 	return pool < 2 ? a : addr_v4(0, number);
 }
 
@@ -74,14 +81,11 @@ source_at(unsigned pool, unsigned source, unsigned port)
 static struct addr
 target_at(unsigned n)
 {
-	struct addr a = fixture_at("[2001:db8:9::1]:80");
-
 	if (n % 3 == 0)
 		return source_at(n / 3 % 2, n / 6, n / 3 % 4);
 	if (n % 3 == 1)
 		return addr_v4(UINT32_C(0x0a000000) + n, 443);
-	a.port = (uint16_t)n;
-	return a;
+	return v6_at(9, 1, (uint16_t)n);
 }
 
 static unsigned
@@ -424,7 +428,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
 			    : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
 
 	cr_assert_not_null(m);
-	cr_log_warn("seed %llu", (unsigned long long)seed);
+	fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
 	m->seed = seed;
 	m->now_ms = 1000;
 	m->l = fixture_ledger(4000, 1000);
@@ -437,7 +441,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
 	}
 	check(m);
 	ledger_totals(m->l, &totals);
-	cr_log_warn("%u times full, %u reversed, %u deaths, %llu rebuilds",
+	cr_log_info("%u times full, %u reversed, %u deaths, %llu rebuilds",
 	    m->full, m->reversed, m->deaths,
 	    (unsigned long long)totals.rebuilds);
 	cr_expect_eq(totals.rebuilds, m->deaths);

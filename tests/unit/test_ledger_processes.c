@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -206,7 +207,7 @@ Test(ledger_processes, killed_anywhere_they_leave_a_ledger_that_is_true,
 	unsigned inside = 0;
 	struct ledger_totals totals;
 
-	cr_log_info("seed %llu", (unsigned long long)seed);
+	fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
 	set_pool(l, 0);
 	for (uint8_t i = 1; i <= WORKERS; i++)
 		pids[i] = start(l, claims, i, seed + i);
@@ -227,7 +228,7 @@ Test(ledger_processes, killed_anywhere_they_leave_a_ledger_that_is_true,
 		bury(l, claims, i, pids[i]);
 	fixture_check(l);
 	ledger_totals(l, &totals);
-	cr_log_warn("%llu operations, %u deaths inside a call, %llu in a lock",
+	cr_log_info("%llu operations, %u deaths inside a call, %llu in a lock",
 	    (unsigned long long)claims->operations, inside,
 	    (unsigned long long)totals.rebuilds);
 	cr_expect_eq(claims->twice, 0, "%llu slots were leased twice",
@@ -324,10 +325,10 @@ Test(ledger_processes, killed_after_any_instruction_they_leave_it_true,
 
 		while (!die_after_steps(&w, i == 0, steps))
 			steps +=
-			    1 + next_random(&w.seed) % (STRIDE + steps / 8);
+			    1 + next_random(&w.seed) % (STRIDE + steps / 3);
 	}
 	ledger_totals(w.l, &totals);
-	cr_log_warn(
+	cr_log_info(
 	    "%llu deaths in a lock", (unsigned long long)totals.rebuilds);
 	cr_expect_gt(totals.rebuilds, 0);
 	cr_expect_eq(w.claims->twice, 0);

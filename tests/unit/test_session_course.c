@@ -226,6 +226,61 @@ Test(session_course, what_is_sent_ahead_is_kept_within_bounds_and_none_is_lost)
 	free(got);
 }
 
+Test(session_course, what_was_sent_ahead_arrives_though_its_sender_ended)
+{
+	struct fixture *f = fixture_new();
+	char got[8];
+
+	fixture_start(f);
+	client_sends(f, "\5\1\0" TO("\177\0\0\1") "ahead", 18);
+	client_ends(f);
+	cr_assert_eq(fixture_state(f), SESSION_DIALING);
+	target_accepts(f);
+	cr_assert_eq(pairs_recv(f->target, got, 5), 5);
+	cr_expect_eq(memcmp(got, "ahead", 5), 0);
+	cr_expect_eq(pairs_look(f->target, PAIRS_FIN), PAIRS_FIN);
+	target_ends(f);
+	fixture_free(f, CLOSE_DONE);
+}
+
+static uint32_t
+cooling_after(struct fixture *f, uint64_t ms)
+{
+	struct addr target = addr_v4(INADDR_LOOPBACK, 80);
+	struct ledger_target t;
+
+	ledger_target(
+	    f->env.egress.ledger, 0, &target, loop_now(&f->loop) + ms, &t);
+	return t.cooling;
+}
+
+Test(session_course, who_ended_first_decides_how_long_the_port_rests)
+{
+	struct fixture *f = fixture_new();
+
+	fixture_bring(f, SESSION_RELAYING);
+	target_ends(f);
+	client_ends(f);
+	cr_expect_eq(cooling_after(f, 0), 1);
+	cr_expect_eq(cooling_after(f, LEDGER_BRIEF_MS), 0);
+	fixture_free(f, CLOSE_DONE);
+
+	f = fixture_new();
+	fixture_bring(f, SESSION_RELAYING);
+	client_ends(f);
+	target_ends(f);
+	cr_expect_eq(cooling_after(f, LEDGER_BRIEF_MS + 1000), 1);
+	cr_expect_eq(cooling_after(f, LEDGER_LONG_MS), 0);
+	fixture_free(f, CLOSE_DONE);
+
+	f = fixture_new();
+	fixture_bring(f, SESSION_RELAYING);
+	client_ends(f);
+	target_resets(f);
+	cr_expect_eq(cooling_after(f, 0), 0);
+	fixture_free(f, CLOSE_TARGET_RESET);
+}
+
 Test(session_course, an_idle_relay_ends_when_that_is_wanted)
 {
 	struct fixture *f = fixture_new();
