@@ -249,6 +249,23 @@ Test(bad_input, a_handshake_cut_anywhere_leaves_nothing)
 	scene_close(&s);
 }
 
+/* The proxy learns of bytes and of the end in one go. */
+Test(bad_input, a_handshake_cut_at_once_leaves_nothing)
+{
+	const unsigned whole = 3 + 7 + 9;
+	struct scene s;
+
+	/* Nothing but what is seen ends them. */
+	scene_open(&s, "[timeouts]\nhandshake = 1h\n");
+	for (unsigned len = 0; len < whole; len++) {
+		daemon_pause(s.daemon);
+		cut_handshake(&s, len, true);
+		daemon_resume(s.daemon);
+	}
+	daemon_wait_lines(s.daemon, 1 + whole, DAEMON_WORDS("event=session"));
+	scene_close(&s);
+}
+
 Test(bad_input, random_bytes_leave_nothing)
 {
 	uint32_t random = 20261122;

@@ -363,6 +363,25 @@ Test(connect, a_client_may_leave_while_the_target_is_silent)
 	scene_close(&s);
 }
 
+/* The proxy learns of the request and of the reset in one go. */
+Test(connect, a_client_may_leave_with_its_request)
+{
+	struct target_silent silent;
+	struct scene s;
+
+	scene_open(&s, "[timeouts]\nconnect = 1h\n");
+	target_make_silent(&silent);
+	int client = socks_connect(&s.proxy);
+
+	daemon_pause(s.daemon);
+	socks_request(client, &silent.address);
+	peer_reset(client);
+	daemon_resume(s.daemon);
+	daemon_wait_log(s.daemon, "event=session");
+	target_close_silent(&silent);
+	scene_close(&s);
+}
+
 Test(connect, a_handshake_that_stops_ends_in_a_timeout)
 {
 	/* Nothing, a part of each message, and nothing after the greeting. */

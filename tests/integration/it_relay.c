@@ -255,6 +255,68 @@ Test(relay, a_reset_in_the_middle_of_a_stream_is_seen)
 	scene_close(&s);
 }
 
+/* What the other end gets when `from` says bytes and then ends. */
+static enum peer_end
+end_at_once(struct scene *s, int from, int to, bool reset, size_t *len)
+{
+	char bytes[3000] = "at once", got[4000];
+
+	daemon_pause(s->daemon);
+	peer_send(from, bytes, sizeof(bytes));
+	if (reset)
+		peer_reset(from);
+	else
+		peer_finish(from);
+	daemon_resume(s->daemon);
+	enum peer_end end = peer_drain(to, got, sizeof(got), len);
+
+	close(to);
+	if (!reset)
+		close(from);
+	return end;
+}
+
+/* The proxy learns of both in one go. */
+Test(relay, a_reset_that_comes_with_bytes_is_seen)
+{
+	struct scene s;
+	struct pair p;
+	size_t len;
+
+	scene_open(&s);
+	struct addr to = target_at(&s.target, "127.0.0.1");
+
+	pair_open(&p, &s.proxy, &s.target, &to);
+	cr_expect_eq(
+	    end_at_once(&s, p.client, p.target, true, &len), PEER_RESET);
+	daemon_wait_log(s.daemon, "event=session", "reason=client_reset");
+	pair_open(&p, &s.proxy, &s.target, &to);
+	cr_expect_eq(
+	    end_at_once(&s, p.target, p.client, true, &len), PEER_RESET);
+	daemon_wait_log(s.daemon, "event=session", "reason=target_reset");
+	scene_close(&s);
+}
+
+Test(relay, an_end_that_comes_with_bytes_is_behind_them)
+{
+	struct scene s;
+	struct pair p;
+	size_t len;
+
+	scene_open(&s);
+	struct addr to = target_at(&s.target, "127.0.0.1");
+
+	pair_open(&p, &s.proxy, &s.target, &to);
+	cr_expect_eq(
+	    end_at_once(&s, p.client, p.target, false, &len), PEER_EOF);
+	cr_expect_eq(len, 3000);
+	pair_open(&p, &s.proxy, &s.target, &to);
+	cr_expect_eq(
+	    end_at_once(&s, p.target, p.client, false, &len), PEER_EOF);
+	cr_expect_eq(len, 3000);
+	scene_close(&s);
+}
+
 /* How far the target's gigabyte comes while nobody reads it. */
 Test(relay, a_client_that_does_not_read_costs_no_memory)
 {

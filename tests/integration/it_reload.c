@@ -120,15 +120,14 @@ Test(reload, clients_in_the_accept_queue_are_served)
 
 	n += socks_put_request(m + n, 1, &to);
 	cr_assert_eq(daemon_workers(s.daemon, pids), 2);
-	kill(pids[0], SIGSTOP);
-	kill(pids[1], SIGSTOP);
+	daemon_pause(s.daemon);
 	for (int i = 0; i < CLIENTS; i++) {
 		clients[i] = peer_connect(&s.proxy);
 		peer_send(clients[i], m, n);
 	}
 	daemon_signal(s.daemon, SIGHUP);
-	kill(pids[0], SIGCONT);
-	kill(pids[1], SIGCONT);
+	for (int i = 0; i < 2; i++)
+		kill(pids[i], SIGCONT);
 	for (int i = 0; i < CLIENTS; i++) {
 		peer_expect(clients[i], "\x05\x00", 2);
 		socks_expect(clients[i], 0);

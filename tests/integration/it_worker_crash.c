@@ -212,8 +212,7 @@ Test(worker_crash, clients_that_wait_to_be_accepted_are_served)
 
 	n += socks_put_request(m + n, 1, &to);
 	cr_assert_eq(daemon_workers(d, pids), 2);
-	kill(pids[0], SIGSTOP);
-	kill(pids[1], SIGSTOP);
+	daemon_pause(d);
 	for (int i = 0; i < CLIENTS; i++) {
 		clients[i] = peer_connect(&proxy);
 		peer_send(clients[i], m, n);

@@ -344,6 +344,29 @@ daemon_signal(struct daemon *d, int signal)
 }
 
 void
+daemon_signal_workers(struct daemon *d, int signal)
+{
+	pid_t pids[DAEMON_PROCESSES_MAX];
+	size_t n = daemon_workers(d, pids);
+
+	for (size_t i = 0; i < n; i++)
+		IT_MUST(
+		    kill(pids[i], signal) == 0, "kill: %s", strerror(errno));
+}
+
+void
+daemon_pause(struct daemon *d)
+{
+	daemon_signal_workers(d, SIGSTOP);
+}
+
+void
+daemon_resume(struct daemon *d)
+{
+	daemon_signal_workers(d, SIGCONT);
+}
+
+void
 daemon_reload(struct daemon *d)
 {
 	unsigned before = daemon_count_log(d, "event=reloaded");

@@ -43,6 +43,11 @@ void daemon_free(struct daemon *d);
 /* Writes its configuration file anew: as in the setup. */
 void daemon_configure(struct daemon *d, const struct daemon_setup *setup);
 void daemon_signal(struct daemon *d, int signal);
+void daemon_signal_workers(struct daemon *d, int signal);
+/* Stops the workers (SIGSTOP), so that what happens meanwhile is all there at
+ * once when they go on. */
+void daemon_pause(struct daemon *d);
+void daemon_resume(struct daemon *d);
 /* HUP, and waits until the log says that it was done. */
 void daemon_reload(struct daemon *d);
 /* Its folder, with fourfold.conf in it. */
