@@ -355,18 +355,6 @@ daemon_signal_workers(struct daemon *d, int signal)
 }
 
 void
-daemon_pause(struct daemon *d)
-{
-	daemon_signal_workers(d, SIGSTOP);
-}
-
-void
-daemon_resume(struct daemon *d)
-{
-	daemon_signal_workers(d, SIGCONT);
-}
-
-void
 daemon_reload(struct daemon *d)
 {
 	unsigned before = daemon_count_log(d, "event=reloaded");

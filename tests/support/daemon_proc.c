@@ -3,6 +3,7 @@
  * What /proc says of the daemon's processes.
  */
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,9 @@
 #include "daemon.h"
 #include "it.h"
 
-/* The parent of a process that is not a zombie, else -1. */
-static pid_t
-parent_of(pid_t pid)
+/* The state of a process, as a letter, and its parent. */
+static char
+state_of(pid_t pid, pid_t *parent)
 {
 	char path[64], text[512];
 	FILE *f;
@@ -20,7 +21,7 @@ parent_of(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	f = fopen(path, "re");
 	if (f == NULL)
-		return -1;
+		return 'X';
 	size_t n = fread(text, 1, sizeof(text) - 1, f);
 
 	fclose(f);
@@ -28,9 +29,19 @@ parent_of(pid_t pid)
 	/* "pid (name) state parent ..."; the name may hold anything. */
 	const char *rest = strrchr(text, ')');
 
-	if (rest == NULL || strlen(rest) < 4 || rest[2] == 'Z')
-		return -1;
-	return (pid_t)strtol(rest + 3, NULL, 10);
+	if (rest == NULL || strlen(rest) < 4)
+		return 'X';
+	*parent = (pid_t)strtol(rest + 3, NULL, 10);
+	return rest[2];
+}
+
+static bool
+is_child(pid_t pid, pid_t master)
+{
+	pid_t parent = -1;
+	char state = state_of(pid, &parent);
+
+	return parent == master && state != 'Z' && state != 'X';
 }
 
 size_t
@@ -46,7 +57,7 @@ daemon_processes(struct daemon *d, pid_t pids[DAEMON_PROCESSES_MAX])
 		pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
 
 		if (pid > 0 && n < DAEMON_PROCESSES_MAX &&
-		    parent_of(pid) == master)
+		    is_child(pid, master))
 			pids[n++] = pid;
 	}
 	closedir(dir);
@@ -66,6 +77,24 @@ daemon_workers(struct daemon *d, pid_t pids[DAEMON_PROCESSES_MAX])
 			pids[n++] = pids[i];
 	}
 	return n;
+}
+
+void
+daemon_pause(struct daemon *d)
+{
+	pid_t pids[DAEMON_PROCESSES_MAX], parent;
+	size_t n = daemon_workers(d, pids);
+
+	daemon_signal_workers(d, SIGSTOP);
+	/* A signal does not stop a process at once. */
+	for (size_t i = 0; i < n; i++)
+		IT_EVENTUALLY(state_of(pids[i], &parent) == 'T');
+}
+
+void
+daemon_resume(struct daemon *d)
+{
+	daemon_signal_workers(d, SIGCONT);
 }
 
 static uint64_t
