@@ -534,6 +534,24 @@ on_crew_ready(void *arg)
 	}
 }
 
+/* The old workers go on, and the next file may mend it. */
+static void
+reload_stalled(struct master *m)
+{
+	if (!m->reloading)
+		return;
+	log_event(&m->log, LOG_LEVEL_ERROR, "reload_failed",
+	    "a new worker ended before it was ready; the old workers go on, "
+	    "and "
+	    "new ones are tried");
+	m->reloading = false;
+	sd_notify(0, "READY=1");
+	if (m->reload_waits) {
+		m->reload_waits = false;
+		reload(m);
+	}
+}
+
 /* ---- stop ---- */
 
 static void
@@ -541,8 +559,12 @@ on_crew_failure(void *arg)
 {
 	struct master *m = arg;
 
-	if (m->announced || m->stopping)
+	if (m->stopping)
 		return;
+	if (m->announced) {
+		reload_stalled(m);
+		return;
+	}
 	log_event(&m->log, LOG_LEVEL_ERROR, "start_failed",
 	    "a worker ended before it was ready");
 	m->status = 1;
