@@ -195,6 +195,7 @@ expect_no_room_when_full(bool pair(int *, int *))
 Test(stream, a_full_queue_has_no_room)
 {
 	expect_no_room_when_full(pairs_tcp);
+	expect_no_room_when_full(pairs_unix);
 }
 
 static bool
