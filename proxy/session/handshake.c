@@ -121,7 +121,7 @@ take_login(struct session *s, const uint8_t *bytes, size_t len)
 		    login.user_len, login.password, login.password_len,
 		    on_login, s);
 		if (s->login == NULL)
-			logged_in(s, LOGIN_BUSY, 0);
+			session_close(s, CLOSE_MEMORY);
 		else
 			session_enter(s, SESSION_VERIFYING);
 	}
@@ -235,7 +235,8 @@ handshake_watch(struct session *s)
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		s->error = errno;
 		session_close(s, CLOSE_CLIENT_RESET);
-	} else if (n == 0 && s->ahead_len == 0) {
+	} else if (n == 0 && s->state == SESSION_VERIFYING &&
+		   s->ahead_len == 0) {
 		session_close(s, CLOSE_CLIENT_GONE);
 	}
 }
