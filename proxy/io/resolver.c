@@ -411,7 +411,10 @@ ask(struct resolve *resolve, const char *name)
 	const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM };
 
-	if (know(resolve, name)) {
+	if (strchr(name, '%') != NULL) {
+		/* The zone of an address: no client names our interfaces. */
+		add_ready(resolve, RESOLVE_NOT_FOUND);
+	} else if (know(resolve, name)) {
 		add_ready(resolve, RESOLVE_OK);
 	} else if (r->pending >= PENDING_MAX) {
 		add_ready(resolve, RESOLVE_FAILED);

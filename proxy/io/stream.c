@@ -115,9 +115,15 @@ stream_room(const struct stream *s)
 {
 	uint32_t info[SK_MEMINFO_VARS] = { 0 };
 	socklen_t len = sizeof(info);
+	uint32_t used;
 
-	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 ||
-	    info[SK_MEMINFO_WMEM_QUEUED] >= info[SK_MEMINFO_SNDBUF])
+	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0)
 		return 0;
-	return info[SK_MEMINFO_SNDBUF] - info[SK_MEMINFO_WMEM_QUEUED];
+	/* What is queued is the one with TCP and the other with unix. */
+	used = info[SK_MEMINFO_WMEM_QUEUED];
+	if (used < info[SK_MEMINFO_WMEM_ALLOC])
+		used = info[SK_MEMINFO_WMEM_ALLOC];
+	if (used >= info[SK_MEMINFO_SNDBUF])
+		return 0;
+	return info[SK_MEMINFO_SNDBUF] - used;
 }

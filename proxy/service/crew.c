@@ -182,6 +182,7 @@ leave_master(struct crew *crew)
 		forget(from_link(l));
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		event_del(&crew->slot[i].restart);
+	event_del(&crew->last_resort);
 	loop_fini(crew->loop);
 }
 
@@ -421,9 +422,23 @@ crew_reap(struct crew *crew)
 
 /* ---- generations ---- */
 
+static void
+on_last_resort(evutil_socket_t fd, short what, void *arg)
+{
+	struct crew *crew = arg;
+	struct link *l, *following;
+
+	(void)fd;
+	(void)what;
+	LIST_EACH_SAFE (l, following, &crew->workers)
+		kill(from_link(l)->pid, SIGKILL);
+}
+
 int
 crew_init(struct crew *crew)
 {
+	event_assign(
+	    &crew->last_resort, crew->loop->base, -1, 0, on_last_resort, crew);
 	list_init(&crew->workers);
 	crew->generation = 0;
 	crew->slots = crew->wanted = 0;
@@ -464,6 +479,7 @@ crew_fini(struct crew *crew)
 		event_del(&crew->slot[i].restart);
 	close_all(crew->wake);
 	close_all(crew->next_wake);
+	event_del(&crew->last_resort);
 	free(crew->slot);
 	crew->slot = NULL;
 }
@@ -542,6 +558,7 @@ crew_start(struct crew *crew, const struct crew_order *order, unsigned slots)
 void
 crew_stop(struct crew *crew, bool now)
 {
+	static const struct timeval patience = { 2, 0 };
 	struct link *l, *following;
 
 	crew->stopping = true;
@@ -549,6 +566,8 @@ crew_stop(struct crew *crew, bool now)
 		event_del(&crew->slot[i].restart);
 	LIST_EACH_SAFE (l, following, &crew->workers)
 		command(from_link(l), now ? WORKER_STOP : WORKER_FINISH);
+	if (now && !event_pending(&crew->last_resort, EV_TIMEOUT, NULL))
+		event_add(&crew->last_resort, &patience);
 	if (list_is_empty(&crew->workers))
 		crew->on_empty(crew->arg);
 }

@@ -27,15 +27,17 @@ struct crew {
 	unsigned wanted;   /* workers of the present generation */
 	unsigned prepared; /* workers of the next one; 0: none prepared */
 	int next_wake[SLOTS_MAX];
-	int wake[SLOTS_MAX];    /* eventfds of the present generation */
-	struct crew_slot *slot; /* SLOTS_MAX, the present generation's */
+	int wake[SLOTS_MAX];      /* eventfds of the present generation */
+	struct crew_slot *slot;   /* SLOTS_MAX, the present generation's */
+	struct event last_resort; /* ends those who do not stop */
 	bool stopping;
 	bool closed;      /* on_closed was called */
 	uint64_t started; /* workers so far: numbers their sessions */
 	bool was_ready;   /* this generation was whole once */
 	/* All workers of the generation are ready, for the first time. */
 	void (*on_ready)(void *arg);
-	/* A worker ended before its generation was ready for the first time. */
+	/* A worker ended before its generation was ready for the first time. It
+	 * is started again all the same. */
 	void (*on_failure)(void *arg);
 	/* Stopping, and no worker accepts any more: nobody listens. */
 	void (*on_closed)(void *arg);
@@ -72,7 +74,8 @@ void crew_start(
 /* Reaps and replaces the dead; to be called on SIGCHLD. */
 void crew_reap(struct crew *crew);
 
-/* Tells all workers to finish; `now`: to stop. */
+/* Tells all workers to finish; `now`: to stop, and ends by force those who have
+ * not in two seconds. */
 void crew_stop(struct crew *crew, bool now);
 
 #endif

@@ -146,10 +146,18 @@ size_reign(const struct master *m, struct reign *r, FILE *errors)
 		workers++;
 		here = sessions_of_worker(m, c, workers);
 	}
-	if (here == 0 || here * workers < c->max_sessions) {
+	if (here == 0) {
 		fprintf(errors,
-		    "max-sessions = %u needs more descriptors than %u workers "
-		    "may have (%ju each, two a session): raise LimitNOFILE, or "
+		    "a process may have %ju descriptors only, too few for %u "
+		    "workers: raise LimitNOFILE, or lower workers\n",
+		    (uintmax_t)m->descriptors, workers);
+		return -EMFILE;
+	}
+	if (here * workers < c->max_sessions) {
+		fprintf(errors,
+		    "max-sessions = %u needs two descriptors a session, more "
+		    "than %u workers may have (%ju each): raise LimitNOFILE, "
+		    "or "
 		    "set workers = auto\n",
 		    c->max_sessions, workers, (uintmax_t)m->descriptors);
 		return -EMFILE;
@@ -534,6 +542,24 @@ on_crew_ready(void *arg)
 	}
 }
 
+/* The old workers go on, and the next file may mend it. */
+static void
+reload_stalled(struct master *m)
+{
+	if (!m->reloading)
+		return;
+	log_event(&m->log, LOG_LEVEL_ERROR, "reload_failed",
+	    "a new worker ended before it was ready; the old workers go on, "
+	    "and "
+	    "new ones are tried");
+	m->reloading = false;
+	sd_notify(0, "READY=1");
+	if (m->reload_waits) {
+		m->reload_waits = false;
+		reload(m);
+	}
+}
+
 /* ---- stop ---- */
 
 static void
@@ -541,8 +567,12 @@ on_crew_failure(void *arg)
 {
 	struct master *m = arg;
 
-	if (m->announced || m->stopping)
+	if (m->stopping)
 		return;
+	if (m->announced) {
+		reload_stalled(m);
+		return;
+	}
 	log_event(&m->log, LOG_LEVEL_ERROR, "start_failed",
 	    "a worker ended before it was ready");
 	m->status = 1;

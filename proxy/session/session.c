@@ -20,6 +20,10 @@
  * longer timeouts begin. */
 #define SETTLE_MS 200
 
+/* A wait for the client or the target is looked at once after so long, for the
+ * same reason. */
+#define EARLY_MS 1000
+
 /* How old what we know of this host's addresses may be. */
 #define HOSTNET_AGE_MS 1000
 
@@ -32,6 +36,7 @@ enum alive {
 };
 
 static void on_target_ready(struct stream *stream);
+static void on_client_ready(struct stream *stream);
 
 static enum alive
 alive_in(enum session_state state)
@@ -273,6 +278,7 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 
 	must(s->state == SESSION_DIALING);
 	s->dial = NULL;
+	timeout_cancel(&s->timer);
 	s->resolved = *target;
 	if (reason != CLOSE_NONE) {
 		s->error = error;
@@ -381,9 +387,14 @@ dial(struct session *s, const struct addr *targets, size_t count)
 	size_t n = 0;
 
 	must(count <= ARRAY_LEN(permitted));
-	for (size_t i = 0; i < count; i++)
-		if (is_permitted(s, &targets[i]))
-			permitted[n++] = targets[i];
+	for (size_t i = 0; i < count; i++) {
+		if (!is_permitted(s, &targets[i]))
+			continue;
+		permitted[n] = targets[i];
+		/* It matters for link-local addresses, which are not permitted;
+		 * elsewhere it would make many targets of one. */
+		permitted[n++].scope = 0;
+	}
 	if (n == 0) {
 		s->resolved = targets[0];
 		session_refuse(s, CLOSE_DENIED);
@@ -405,7 +416,6 @@ on_resolved(enum resolve_result result, const struct addr *addrs, size_t count,
 
 	must(s->state == SESSION_RESOLVING);
 	s->resolve = NULL;
-	timeout_cancel(&s->timer);
 	switch (result) {
 	case RESOLVE_OK:
 		dial(s, addrs, count);
@@ -419,12 +429,41 @@ on_resolved(enum resolve_result result, const struct addr *addrs, size_t count,
 	}
 }
 
+/* Begins a wait of `ms` in all, of which `rest` is what comes after EARLY_MS.
+ */
+static void
+wait_for(struct session *s, struct timeout_class *rest, uint64_t ms)
+{
+	loop_arm(
+	    s->env->loop, ms > EARLY_MS ? &s->env->early : rest, &s->timer);
+}
+
+static uint64_t
+rest_of(uint64_t ms)
+{
+	return ms > EARLY_MS ? ms - EARLY_MS : ms;
+}
+
+static void
+on_early(struct timeout *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	struct session_env *env = s->env;
+
+	if (s->state == SESSION_RESOLVING || s->state == SESSION_DIALING)
+		loop_arm(env->loop, &env->connecting, t);
+	else
+		loop_arm(env->loop, &env->handshake, t);
+	s->client.readable = s->client.failed = true;
+	on_client_ready(&s->client);
+}
+
 void
 session_seek_target(struct session *s, const struct socks5_request *request)
 {
 	struct addr target = addr_unmap(&request->addr);
 
-	timeout_cancel(&s->timer);
+	wait_for(s, &s->env->connecting, s->env->config->connect_ms);
 	target.port = request->port;
 	s->asked = target;
 	if (request->name[0] != '\0') {
@@ -448,18 +487,25 @@ session_seek_target(struct session *s, const struct socks5_request *request)
 		session_refuse(s, CLOSE_MEMORY);
 		return;
 	}
-	loop_arm(s->env->loop, &s->env->resolving, &s->timer);
 	session_enter(s, SESSION_RESOLVING);
 }
 
+/* The time from the request to the target is over. */
 static void
-on_resolve_timeout(struct timeout *t)
+on_connecting_timeout(struct timeout *t)
 {
 	struct session *s = container_of(t, struct session, timer);
 
-	resolve_cancel(&s->resolve);
 	s->error = ETIMEDOUT;
-	session_refuse(s, CLOSE_RESOLVE_FAILED);
+	if (s->state == SESSION_RESOLVING) {
+		resolve_cancel(&s->resolve);
+		session_refuse(s, CLOSE_RESOLVE_FAILED);
+		return;
+	}
+	must(s->state == SESSION_DIALING);
+	s->resolved = *dial_target(s->dial);
+	dial_cancel(&s->dial);
+	session_refuse(s, CLOSE_CONNECT_TIMEOUT);
 }
 
 static void
@@ -568,7 +614,7 @@ session_start(struct session_env *env, const struct session_door *door, int fd,
 	}
 	/* Inherited from the listening socket, or of no use. */
 	s->client.nodelay = true;
-	loop_arm(env->loop, &env->handshake, &s->timer);
+	wait_for(s, &env->handshake, env->config->handshake_ms);
 }
 
 void
@@ -624,10 +670,11 @@ session_env_init(struct session_env *env)
 	env->rules.is_local = is_local;
 	env->rules.is_broadcast = is_broadcast;
 	env->rules.arg = env;
-	loop_class_init(
-	    env->loop, &env->handshake, c->handshake_ms, on_handshake_timeout);
-	loop_class_init(
-	    env->loop, &env->resolving, c->connect_ms, on_resolve_timeout);
+	loop_class_init(env->loop, &env->early, EARLY_MS, on_early);
+	loop_class_init(env->loop, &env->handshake, rest_of(c->handshake_ms),
+	    on_handshake_timeout);
+	loop_class_init(env->loop, &env->connecting, rest_of(c->connect_ms),
+	    on_connecting_timeout);
 	loop_class_init(env->loop, &env->lingering, LINGER_MS, on_lingered);
 	loop_class_init(env->loop, &env->settle, SETTLE_MS, on_settled);
 	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,
