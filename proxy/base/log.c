@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 #include "base/log.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +31,13 @@ static const struct {
 void
 log_init(struct log *log, int fd, enum log_level level, enum log_style style)
 {
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
 	log->fd = fd;
+	log->is_socket = fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	log->may_block =
+	    !log->is_socket && flags != -1 && (flags & O_NONBLOCK) == 0;
 	log->level = level;
 	log->style = style;
 	log->writing = false;
@@ -293,6 +302,21 @@ next_chunk(const char *bytes, size_t len)
 	return (size_t)(end - bytes) + 1;
 }
 
+static ssize_t
+write_chunk(const struct log *log, const char *bytes, size_t len)
+{
+	struct pollfd p = { .fd = log->fd, .events = POLLOUT };
+
+	if (log->is_socket)
+		return send(log->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A pipe that polls as writable has room for PIPE_BUF bytes. */
+	if (log->may_block && poll(&p, 1, 0) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return write(log->fd, bytes, len);
+}
+
 /* Writes as many lines as the descriptor takes; true when all. */
 static bool
 write_out(struct log *log)
@@ -300,7 +324,7 @@ write_out(struct log *log)
 	size_t done = 0;
 
 	while (done < log->used) {
-		ssize_t n = write(log->fd, log->buf + done,
+		ssize_t n = write_chunk(log, log->buf + done,
 		    next_chunk(log->buf + done, log->used - done));
 
 		if (n < 0 && errno == EINTR)
@@ -314,16 +338,28 @@ write_out(struct log *log)
 	return log->used == 0;
 }
 
-void
+bool
 log_flush(struct log *log)
 {
-	must(!log->writing);
-	if (log->used == 0 || !write_out(log) || log->dropped == 0)
-		return;
 	uint64_t dropped = log->dropped;
 
+	must(!log->writing);
+	if (log->used == 0)
+		return true;
+	if (!write_out(log))
+		return false;
+	if (dropped == 0)
+		return true;
 	log->dropped = 0;
 	log_begin(log, LOG_LEVEL_ERROR, "log_dropped");
 	log_number(log, "lines", dropped);
 	log_end(log);
+	return log->used == 0;
+}
+
+void
+log_drop(struct log *log)
+{
+	log->used = 0;
+	log->dropped = 0;
 }

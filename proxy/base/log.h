@@ -30,7 +30,9 @@ struct log {
 	int fd;
 	enum log_level level; /* what is less urgent is not logged */
 	enum log_style style;
-	bool writing; /* between begin and end of a wanted line */
+	bool is_socket; /* written with a flag that keeps it from blocking */
+	bool may_block; /* a shared description that blocks: ask before */
+	bool writing;   /* between begin and end of a wanted line */
 	enum log_level line_level;
 	size_t used, line_start; /* bytes in `buf`; where the line begins */
 	uint64_t dropped; /* lines lost since the last flush that worked */
@@ -65,6 +67,11 @@ void log_end(struct log *log);
 void log_event(struct log *log, enum log_level level, const char *event,
     const char *format, ...) PRINTF_LIKE(4, 5);
 
-void log_flush(struct log *log);
+/* Writes what is buffered; false when the reader does not take it all now. It
+ * never blocks, whatever the descriptor is. */
+bool log_flush(struct log *log);
+
+/* Forgets what is buffered: after a fork it is the parent's. */
+void log_drop(struct log *log);
 
 #endif

@@ -188,8 +188,9 @@ dump(int fd, uint8_t family, struct table *t)
 	return error;
 }
 
+/* The descriptor, or a negative errno. */
 static int
-open_netlink(int *out)
+open_netlink(void)
 {
 	/* The kernel answers a dump inside the call: this is for the day it
 	 * does not. */
@@ -201,19 +202,18 @@ open_netlink(int *out)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-	*out = fd;
-	return 0;
+	return fd;
 }
 
 /* A socket a try: what a broken-off dump left must not be read by the next. */
 static int
 read_table(struct table *t)
 {
-	int fd = -1;
-	int error = open_netlink(&fd);
+	int fd = open_netlink();
+	int error;
 
-	if (error != 0)
-		return error;
+	if (fd < 0)
+		return fd;
 	error = dump(fd, AF_INET, t);
 	if (error == 0)
 		error = dump(fd, AF_INET6, t);

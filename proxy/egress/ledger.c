@@ -64,6 +64,7 @@ lay_out(struct ledger *l, uint32_t leases, uint32_t targets)
 	    place(&end, LEDGER_ADDRESSES * sizeof(struct pool_source));
 	l->named_at = place(&end, LEDGER_NAMED * sizeof(struct addr));
 	l->rest_at = place(&end, LEDGER_PORT_COUNT * sizeof(uint64_t));
+	l->ports_at = place(&end, LEDGER_PORT_COUNT / 8);
 	l->bucket_mask = buckets_for(targets) - 1;
 	l->buckets_at = place(&end,
 	    (uint64_t)LEDGER_SHARDS * (l->bucket_mask + 1) * sizeof(uint32_t));
@@ -179,7 +180,7 @@ ledger_get_pool(struct ledger *l, unsigned id, struct pool *out)
 	return p != NULL;
 }
 
-/* Is `target`, one of the sources of the held records of cell `n`? */
+/* Is `target` the source of a held record of cell `n`? */
 static bool
 holds_source(const struct hold *h, uint32_t n, const struct addr *target)
 {
@@ -204,23 +205,24 @@ holds_source(const struct hold *h, uint32_t n, const struct addr *target)
 	return false;
 }
 
-/* Is target -> source leased in some pool? Towards `source` the shard is
+/* Is target -> source leased in one of `pools`? Towards `source` the shard is
  * another one; its lock is taken while the caller holds none. Where the two are
  * equal it is this lease that would be found. */
 static bool
-is_leased_back(
-    struct ledger *l, const struct addr *source, const struct addr *target)
+is_leased_back(struct ledger *l, uint64_t pools, const struct addr *source,
+    const struct addr *target)
 {
-	for (unsigned id = 0;
-	     id < LEDGER_POOLS_MAX && !addr_equal(source, target); id++) {
+	if (addr_equal(source, target))
+		return false;
+	for (; pools != 0; pools &= pools - 1) {
 		struct ledger_key k;
 		struct hold h;
-		uint32_t n = 0;
+		uint32_t n;
 
-		ledger_key_make(l, id, source, &k);
+		ledger_key_make(
+		    l, (unsigned)__builtin_ctzll(pools), source, &k);
 		h = shard_lock(l, k.shard);
-		if (shard_pool(&h, id) != NULL)
-			n = shard_find(&h, &k);
+		n = shard_find(&h, &k);
 		if (n != 0 && !holds_source(&h, n, target))
 			n = 0;
 		shard_unlock(&h);
@@ -233,21 +235,21 @@ is_leased_back(
 /* The source may be chosen by the route: towards loopback it is 127.0.0.1 or
  * ::1, towards another address of this host that address. */
 static bool
-is_reverse_leased(
-    struct ledger *l, const struct addr *source, const struct addr *target)
+is_reverse_leased(struct ledger *l, uint64_t pools, const struct addr *source,
+    const struct addr *target)
 {
 	struct addr s = *target;
 
 	if (!addr_is_unspecified_ip(source))
-		return is_leased_back(l, source, target);
+		return is_leased_back(l, pools, source, target);
 	s.port = source->port;
-	if (is_leased_back(l, &s, target))
+	if (is_leased_back(l, pools, &s, target))
 		return true;
 	if (target->family != ADDR_V4 ||
 	    !(addr_is_loopback(target) || addr_is_unspecified_ip(target)))
 		return false;
 	s = addr_v4(UINT32_C(0x7f000001), source->port);
-	return is_leased_back(l, &s, target);
+	return is_leased_back(l, pools, &s, target);
 }
 
 int
@@ -264,19 +266,19 @@ ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
 	shard_prefetch(l, &k);
 	for (;;) {
 		struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
-		bool mirrored = false;
 		struct hold h = shard_lock(l, k.shard);
 		int error = shard_lease(&h, &k, target, holder, now_ms, &lease);
+		uint64_t pools = 0; /* where the reverse may be leased */
 
-		if (error == 0)
-			mirrored = target_mirrored(ledger_target_at(
-			    l, ledger_record(l, lease.record)->target));
+		if (error == 0 && target_mirrored(ledger_target_at(l,
+				      ledger_record(l, lease.record)->target)))
+			pools = h.s->present;
 		shard_unlock(&h);
 		if (error != 0)
 			return error;
 		*out = lease;
-		if (!mirrored || lease.source.port == 0 ||
-		    !is_reverse_leased(l, &lease.source, target))
+		if (pools == 0 || lease.source.port == 0 ||
+		    !is_reverse_leased(l, pools, &lease.source, target))
 			return 0;
 		ledger_return(l, out, LEDGER_BRIEF, now_ms);
 	}

@@ -130,6 +130,7 @@ struct ledger {
 	uint64_t key[2];
 	struct slab records, targets;
 	uint64_t pools_at, addresses_at, named_at, rest_at, buckets_at;
+	uint64_t ports_at;    /* bit of each port: it was in a pool once */
 	uint32_t bucket_mask; /* a shard has so many buckets, less one */
 	_Atomic uint32_t address_count, named_count;
 	_Atomic uint64_t epoch;      /* grows with each change of a pool */

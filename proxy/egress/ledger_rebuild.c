@@ -163,7 +163,7 @@ begin_target(struct hold *h, uint32_t n)
 	}
 	slab_count(h->l, &h->l->targets, &h->s->targets, n);
 	addr = target_addr(t);
-	if (shard_is_mirrored(h, &addr))
+	if (source_was_known(h->l, &addr))
 		word |= TARGET_MIRRORED;
 	atomic_store(&t->word, word);
 	t->link.next = t->link.prev = 0;

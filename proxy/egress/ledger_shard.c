@@ -189,27 +189,6 @@ shard_find(const struct hold *h, const struct ledger_key *k)
 	return 0;
 }
 
-/* May `target` be the source of a slot of `p`? */
-static bool
-is_source_of(const struct pool *p, const struct addr *target)
-{
-	uint32_t slot;
-
-	return slot_covering(p, target, &slot);
-}
-
-bool
-shard_is_mirrored(const struct hold *h, const struct addr *target)
-{
-	for (uint64_t left = h->s->present; left != 0; left &= left - 1) {
-		unsigned id = (unsigned)__builtin_ctzll(left);
-
-		if (is_source_of(shard_pool(h, id), target))
-			return true;
-	}
-	return false;
-}
-
 static struct record *
 record_at(const struct hold *h, uint32_t n)
 {
@@ -374,7 +353,7 @@ add_target(
 
 	if (n == 0)
 		return 0;
-	if (shard_is_mirrored(h, target))
+	if (source_was_known(h->l, target))
 		word |= TARGET_MIRRORED;
 	memset(t, 0, sizeof(*t));
 	t->ip[0] = k->ip[0];

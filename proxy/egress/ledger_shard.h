@@ -62,10 +62,6 @@ void shard_return(
 /* Mends: makes all that is derived anew for the pools of `epoch`. */
 void shard_rebuild(struct hold *h, uint64_t epoch);
 
-/* For shard_rebuild(): is the target one of our own sources, so that a lease
- * the other way round is thinkable? */
-bool shard_is_mirrored(const struct hold *h, const struct addr *target);
-
 /* Does the pool have the slot that equals the target, which is never leased? */
 bool shard_has_self(const struct pool *p, const struct addr *target);
 

@@ -80,6 +80,32 @@ add_entry(struct ledger *l, const struct addr *first, uint32_t count,
 	return 0;
 }
 
+static _Atomic uint64_t *
+port_word(struct ledger *l, unsigned port)
+{
+	return (_Atomic uint64_t *)ledger_at(l, l->ports_at) + port / 64;
+}
+
+static void
+note_ports(struct ledger *l, const struct pool *p)
+{
+	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++) {
+		for (unsigned port = p->ranges[i].first;
+		     port <= p->ranges[i].last; port++)
+			atomic_fetch_or(
+			    port_word(l, port), UINT64_C(1) << port % 64);
+	}
+}
+
+static bool
+port_was_known(struct ledger *l, uint16_t port)
+{
+	uint64_t word =
+	    atomic_load_explicit(port_word(l, port), memory_order_relaxed);
+
+	return (word >> port % 64 & 1) != 0;
+}
+
 int
 source_name_pool(struct ledger *l, struct pool *p)
 {
@@ -95,7 +121,27 @@ source_name_pool(struct ledger *l, struct pool *p)
 	}
 	if (error != 0)
 		atomic_store(&l->address_count, before);
+	else
+		note_ports(l, p);
 	return error;
+}
+
+bool
+source_was_known(struct ledger *l, const struct addr *source)
+{
+	const struct pool_source *e = entries_of(l);
+	uint32_t at, count;
+
+	if (!port_was_known(l, source->port))
+		return false;
+	count = atomic_load_explicit(&l->address_count, memory_order_acquire);
+	for (uint32_t i = 0; i < count; i++) {
+		if (e[i].first.family == source->family &&
+		    (addr_is_unspecified_ip(&e[i].first) ||
+			pool_source_contains(&e[i], source, &at)))
+			return true;
+	}
+	return false;
 }
 
 static struct addr *

@@ -8,12 +8,19 @@
 
 #include "egress/ledger_layout.h"
 
-/* Gives the pool's sources their ids. -ENOSPC; the table is as before then. */
+/* Gives the pool's sources their ids, and notes its ports. -ENOSPC; all is as
+ * before then. */
 MUST_USE int source_name_pool(struct ledger *l, struct pool *p);
 
 /* How many ids a source has: of a long prefix, only so many addresses can be in
  * a slot that has a number. */
 uint32_t source_ids(const struct pool *p, const struct pool_source *s);
+
+/*
+ * May a lease have, or have had, this source? Also sources that no pool has any
+ * more: their leases may be held still. By route it may be any address.
+ */
+bool source_was_known(struct ledger *l, const struct addr *source);
 
 /* Place + 1 of `ip` in the table of named sources; 0 when that is full. */
 unsigned source_intern(struct ledger *l, const struct addr *ip);

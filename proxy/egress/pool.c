@@ -28,9 +28,9 @@ load_word(const uint8_t *bytes)
 	return word;
 }
 
-/* Is `a` one of the addresses of `s`? Which one goes to `at`. */
-static bool
-source_contains(const struct pool_source *s, const struct addr *a, uint32_t *at)
+bool
+pool_source_contains(
+    const struct pool_source *s, const struct addr *a, uint32_t *at)
 {
 	uint64_t high, low, base_low;
 
@@ -67,8 +67,8 @@ sources_overlap(const struct pool_source *a, const struct pool_source *b)
 	if (a->first.family != b->first.family)
 		return false;
 	return source_is_by_route(a) || source_is_by_route(b) ||
-	       source_contains(a, &b->first, &at) ||
-	       source_contains(b, &a->first, &at);
+	       pool_source_contains(a, &b->first, &at) ||
+	       pool_source_contains(b, &a->first, &at);
 }
 
 int
@@ -202,7 +202,7 @@ pool_find(const struct pool *p, const struct addr *source, uint32_t *slot)
 
 		if (s->first.family != source->family)
 			continue;
-		if (source_contains(s, source, &n)) {
+		if (pool_source_contains(s, source, &n)) {
 			if (!find_port(p, source->port, &port))
 				return false;
 			before += (uint64_t)n * p->ports + port;

@@ -74,6 +74,10 @@ void pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
 /* The slot of a source ip:port. False when it is not in the pool. */
 bool pool_find(const struct pool *p, const struct addr *source, uint32_t *slot);
 
+/* Is `a` (its port aside) one of the addresses of `s`, and which? */
+bool pool_source_contains(
+    const struct pool_source *s, const struct addr *a, uint32_t *at);
+
 /* Do two pools share an address and a port? By-route sources overlap with
  * every address of their family. */
 bool pool_overlaps(const struct pool *a, const struct pool *b);

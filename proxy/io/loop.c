@@ -127,6 +127,13 @@ loop_stop(struct loop *l)
 	l->stopping = true;
 }
 
+void
+loop_come_back(struct loop *l)
+{
+	if (!event_pending(&l->tick, EV_TIMEOUT, NULL))
+		event_add(&l->tick, &tick_interval);
+}
+
 uint64_t
 loop_now(struct loop *l)
 {
@@ -191,8 +198,7 @@ loop_arm(struct loop *l, struct timeout_class *c, struct timeout *t)
 	link_remove(&t->link);
 	t->deadline_ms = loop_now(l) + c->after_ms;
 	list_append(&c->armed, &t->link);
-	if (!event_pending(&l->tick, EV_TIMEOUT, NULL))
-		event_add(&l->tick, &tick_interval);
+	loop_come_back(l);
 }
 
 void

@@ -64,6 +64,9 @@ void loop_fini(struct loop *l);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
+/* There will be another pass within a tick, whatever happens. */
+void loop_come_back(struct loop *l);
+
 /* CLOCK_MONOTONIC in ms as of this pass. */
 uint64_t loop_now(struct loop *l);
 

@@ -25,6 +25,16 @@
  */
 #define LOOK_USEC 250000
 
+/*
+ * c-ares asks a server through one UDP socket, and an answer that finds its
+ * buffer full is lost, which costs the session seconds. So the buffer is large
+ * (the kernel cuts it to net.core.rmem_max), and whoever starts many resolves
+ * in one loop pass reads in between.
+ */
+#define RECEIVE_BYTES    (1024 * 1024)
+#define STARTS_PER_READ  32
+#define READ_SOCKETS_MAX 16
+
 /* A name in a SOCKS5 request has 255 bytes at most. */
 #define NAME_TEXT_MAX 256
 
@@ -36,6 +46,7 @@ struct resolver {
 	struct list sockets;
 	struct list ready; /* resolves with a result, not yet told */
 	size_t pending;    /* resolves in c-ares' hands, cancelled or not */
+	unsigned starts;   /* each STARTS_PER_READth reads */
 	size_t live;       /* resolves that somebody has a handle of */
 };
 
@@ -190,6 +201,25 @@ on_socket_state(void *arg, ares_socket_t fd, int readable, int writable)
 	event_add(&s->event, NULL);
 }
 
+/* Answers that are there go to `ready`. */
+static void
+read_sockets(struct resolver *r)
+{
+	ares_socket_t fds[READ_SOCKETS_MAX];
+	size_t count = 0;
+	struct link *l, *following;
+
+	LIST_EACH_SAFE (l, following, &r->sockets) {
+		if (count < READ_SOCKETS_MAX)
+			fds[count++] = container_of(l, struct socket, link)->fd;
+	}
+	for (size_t i = 0; i < count; i++) {
+		/* One answer may end other sockets. */
+		if (find_socket(r, fds[i]) != NULL)
+			ares_process_fd(r->channel, fds[i], ARES_SOCKET_BAD);
+	}
+}
+
 static bool
 has_address(const struct resolve *resolve, const struct addr *a)
 {
@@ -258,8 +288,9 @@ static int
 open_channel(struct resolver *r, const struct resolver_options *o)
 {
 	struct ares_options options = { .sock_state_cb = on_socket_state,
-		.sock_state_cb_data = r };
-	int mask = ARES_OPT_SOCK_STATE_CB;
+		.sock_state_cb_data = r,
+		.socket_receive_buffer_size = RECEIVE_BYTES };
+	int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_SOCK_RCVBUF;
 	int status;
 
 	if (o != NULL && o->timeout_ms > 0) {
@@ -380,7 +411,10 @@ ask(struct resolve *resolve, const char *name)
 	const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM };
 
-	if (know(resolve, name)) {
+	if (strchr(name, '%') != NULL) {
+		/* The zone of an address: no client names our interfaces. */
+		add_ready(resolve, RESOLVE_NOT_FOUND);
+	} else if (know(resolve, name)) {
 		add_ready(resolve, RESOLVE_OK);
 	} else if (r->pending >= PENDING_MAX) {
 		add_ready(resolve, RESOLVE_FAILED);
@@ -388,6 +422,8 @@ ask(struct resolve *resolve, const char *name)
 		r->pending++;
 		ares_getaddrinfo(
 		    r->channel, name, NULL, &hints, on_addrinfo, resolve);
+		if (++r->starts % STARTS_PER_READ == 0)
+			read_sockets(r);
 	}
 }
 
@@ -408,8 +444,8 @@ resolve_start(struct resolver *r, const char *name, uint16_t port,
 	r->live++;
 	ask(resolve, name);
 	arm_timer(r);
-	/* A query that c-ares begins may end others that wait for the same
-	 * socket: so it is `ready` that is looked at, not this resolve. */
+	/* Others may have become ready as well: so it is `ready` that is
+	 * looked at, not this resolve. */
 	if (!list_is_empty(&r->ready))
 		event_add(&r->deliver, &at_once);
 	return resolve;

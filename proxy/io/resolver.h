@@ -45,7 +45,8 @@ struct resolver *resolver_new(
 /* All resolves must have been cancelled or be done. */
 void resolver_free(struct resolver *r);
 
-/* `name` is copied. NULL: no memory, and nothing was begun. */
+/* `name` is copied; one with a zone ("fe80::1%eth0") is never found. NULL: no
+ * memory, and nothing was begun. */
 struct resolve *resolve_start(struct resolver *r, const char *name,
     uint16_t port, resolve_done_fn *done, void *arg);
 

@@ -27,7 +27,7 @@ struct crew_worker {
 	int control; /* our end */
 	unsigned slot, generation;
 	uint8_t id;
-	bool ready, draining;
+	bool ready, draining, closed;
 	uint64_t started_ms;
 };
 
@@ -49,6 +49,12 @@ static bool
 is_present(const struct crew_worker *w)
 {
 	return w->generation == w->crew->generation;
+}
+
+static _Atomic bool *
+attended(struct crew *crew)
+{
+	return crew->shared->attended[crew->generation % ATTENDED_GENERATIONS];
 }
 
 static void
@@ -115,6 +121,21 @@ is_whole(const struct crew *crew)
 	return true;
 }
 
+/* While it stops: the sockets go once nobody accepts from them. */
+static void
+note_closed(struct crew *crew)
+{
+	struct link *l, *following;
+
+	if (!crew->stopping || crew->closed)
+		return;
+	LIST_EACH_SAFE (l, following, &crew->workers)
+		if (!from_link(l)->closed && !from_link(l)->draining)
+			return;
+	crew->closed = true;
+	crew->on_closed(crew->arg);
+}
+
 static void
 on_control(evutil_socket_t fd, short what, void *arg)
 {
@@ -126,6 +147,11 @@ on_control(evutil_socket_t fd, short what, void *arg)
 	if (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
 		/* It is ending: waitpid() will say how. */
 		event_del(&w->control_event);
+		return;
+	}
+	if (byte == WORKER_CLOSED) {
+		w->closed = true;
+		note_closed(crew);
 		return;
 	}
 	if (byte != WORKER_READY || w->ready)
@@ -156,6 +182,7 @@ leave_master(struct crew *crew)
 		forget(from_link(l));
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		event_del(&crew->slot[i].restart);
+	event_del(&crew->last_resort);
 	loop_fini(crew->loop);
 }
 
@@ -168,6 +195,7 @@ run_child(struct crew *crew, const struct crew_order *order,
 	int error;
 
 	leave_master(crew);
+	log_drop(crew->log);
 	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
@@ -182,6 +210,13 @@ run_child(struct crew *crew, const struct crew_order *order,
 	return worker_run(setup);
 }
 
+/* Exactly `all` in the sum of the slots. */
+static uint64_t
+share_of(uint64_t all, unsigned slots, unsigned slot)
+{
+	return all / slots + (slot < all % slots);
+}
+
 static pid_t
 fork_worker(struct crew *crew, struct crew_worker *w,
     const struct crew_order *order, int theirs)
@@ -190,6 +225,7 @@ fork_worker(struct crew *crew, struct crew_worker *w,
 		.log = crew->log,
 		.ledger = crew->ledger,
 		.shared = crew->shared,
+		.attended = attended(crew),
 		.sockets = order->sockets,
 		.pools = order->pools,
 		.tw_reuse = order->tw_reuse,
@@ -198,8 +234,8 @@ fork_worker(struct crew *crew, struct crew_worker *w,
 		.wake = crew->wake,
 		.id = w->id,
 		.first_session = ++crew->started << 40 | 1,
-		.max_here = order->max_here,
-		.max_total = order->max_total,
+		.max_sessions =
+		    share_of(order->max_sessions, crew->wanted, w->slot),
 		.control = theirs };
 	sigset_t all, before;
 	pid_t pid;
@@ -350,11 +386,10 @@ on_death(struct crew_worker *w, int status)
 	uint32_t returned;
 
 	/* Siblings take its clients at once, before anything else. */
-	if (present) {
-		atomic_store(&crew->shared->attended[slot], false);
+	if (present && !crew->stopping) {
+		atomic_store(&attended(crew)[slot], false);
 		wake_all(crew);
 	}
-	atomic_fetch_sub(&crew->shared->sessions, stats_get(&stats->sessions));
 	stats_set(&stats->sessions, 0);
 	returned =
 	    ledger_return_worker(crew->ledger, w->id, loop_now(crew->loop));
@@ -365,6 +400,7 @@ on_death(struct crew_worker *w, int status)
 		if (!crew->was_ready)
 			crew->on_failure(crew->arg);
 	}
+	note_closed(crew);
 	if (crew->stopping && list_is_empty(&crew->workers))
 		crew->on_empty(crew->arg);
 }
@@ -386,16 +422,32 @@ crew_reap(struct crew *crew)
 
 /* ---- generations ---- */
 
+static void
+on_last_resort(evutil_socket_t fd, short what, void *arg)
+{
+	struct crew *crew = arg;
+	struct link *l, *following;
+
+	(void)fd;
+	(void)what;
+	LIST_EACH_SAFE (l, following, &crew->workers)
+		kill(from_link(l)->pid, SIGKILL);
+}
+
 int
 crew_init(struct crew *crew)
 {
+	event_assign(
+	    &crew->last_resort, crew->loop->base, -1, 0, on_last_resort, crew);
 	list_init(&crew->workers);
 	crew->generation = 0;
 	crew->slots = crew->wanted = 0;
 	crew->stopping = crew->was_ready = false;
 	crew->started = 0;
+	crew->closed = false;
+	crew->prepared = 0;
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
-		crew->wake[i] = -1;
+		crew->wake[i] = crew->next_wake[i] = -1;
 	crew->slot = calloc(SLOTS_MAX, sizeof(*crew->slot));
 	if (crew->slot == NULL)
 		return -ENOMEM;
@@ -426,6 +478,8 @@ crew_fini(struct crew *crew)
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		event_del(&crew->slot[i].restart);
 	close_all(crew->wake);
+	close_all(crew->next_wake);
+	event_del(&crew->last_resort);
 	free(crew->slot);
 	crew->slot = NULL;
 }
@@ -468,38 +522,43 @@ reset_slots(struct crew *crew, const struct crew_order *order)
 		crew->slot[i].delay_ms = 0;
 		crew->slot[i].ready = false;
 		crew->slot[i].order = order;
-		atomic_store(&crew->shared->attended[i], false);
+		atomic_store(&attended(crew)[i], false);
 	}
 }
 
 int
-crew_start(struct crew *crew, const struct crew_order *order, unsigned wanted,
-    unsigned slots)
+crew_prepare(struct crew *crew, unsigned wanted)
 {
-	int wake[SLOTS_MAX];
-	int error;
-
-	must(wanted <= slots && slots <= SLOTS_MAX);
+	must(wanted > 0 && wanted <= SLOTS_MAX);
 	if (count_workers(crew) + wanted > LEDGER_WORKERS_MAX)
 		return -ENOSPC;
-	error = open_wakes(wanted, wake);
-	if (error != 0)
-		return error;
+	close_all(crew->next_wake);
+	crew->prepared = wanted;
+	return open_wakes(wanted, crew->next_wake);
+}
+
+void
+crew_start(struct crew *crew, const struct crew_order *order, unsigned slots)
+{
+	must(crew->prepared > 0 && crew->prepared <= slots);
+	must(slots <= SLOTS_MAX);
 	close_all(crew->wake);
-	memcpy(crew->wake, wake, sizeof(wake));
+	memcpy(crew->wake, crew->next_wake, sizeof(crew->wake));
+	memset(crew->next_wake, 0xff, sizeof(crew->next_wake)); /* all -1 */
 	crew->generation++;
 	crew->was_ready = false;
-	crew->wanted = wanted;
+	crew->wanted = crew->prepared;
+	crew->prepared = 0;
 	crew->slots = slots;
 	reset_slots(crew, order);
-	for (unsigned i = 0; i < wanted; i++)
+	for (unsigned i = 0; i < crew->wanted; i++)
 		start_or_retry(crew, i);
-	return 0;
 }
 
 void
 crew_stop(struct crew *crew, bool now)
 {
+	static const struct timeval patience = { 2, 0 };
 	struct link *l, *following;
 
 	crew->stopping = true;
@@ -507,6 +566,8 @@ crew_stop(struct crew *crew, bool now)
 		event_del(&crew->slot[i].restart);
 	LIST_EACH_SAFE (l, following, &crew->workers)
 		command(from_link(l), now ? WORKER_STOP : WORKER_FINISH);
+	if (now && !event_pending(&crew->last_resort, EV_TIMEOUT, NULL))
+		event_add(&crew->last_resort, &patience);
 	if (list_is_empty(&crew->workers))
 		crew->on_empty(crew->arg);
 }

@@ -23,17 +23,24 @@ struct crew {
 	struct shared *shared;
 	struct list workers; /* all processes, of every generation */
 	unsigned generation;
-	unsigned slots;         /* of sockets: never fewer than before */
-	unsigned wanted;        /* workers of the present generation */
-	int wake[SLOTS_MAX];    /* eventfds of the present generation */
-	struct crew_slot *slot; /* SLOTS_MAX, the present generation's */
+	unsigned slots;    /* of sockets: never fewer than before */
+	unsigned wanted;   /* workers of the present generation */
+	unsigned prepared; /* workers of the next one; 0: none prepared */
+	int next_wake[SLOTS_MAX];
+	int wake[SLOTS_MAX];      /* eventfds of the present generation */
+	struct crew_slot *slot;   /* SLOTS_MAX, the present generation's */
+	struct event last_resort; /* ends those who do not stop */
 	bool stopping;
+	bool closed;      /* on_closed was called */
 	uint64_t started; /* workers so far: numbers their sessions */
 	bool was_ready;   /* this generation was whole once */
 	/* All workers of the generation are ready, for the first time. */
 	void (*on_ready)(void *arg);
-	/* A worker ended before its generation was ready for the first time. */
+	/* A worker ended before its generation was ready for the first time. It
+	 * is started again all the same. */
 	void (*on_failure)(void *arg);
+	/* Stopping, and no worker accepts any more: nobody listens. */
+	void (*on_closed)(void *arg);
 	/* Stopping, and the last worker has ended. */
 	void (*on_empty)(void *arg);
 	void *arg;
@@ -47,23 +54,28 @@ struct crew_order {
 	const unsigned *pools;
 	const struct identity *identity;
 	int tw_reuse;
-	uint64_t max_here, max_total;
+	uint64_t max_sessions; /* of all together: each has its part */
 };
 
 /* `crew` has loop, log, ledger, shared and the callbacks set. */
 MUST_USE int crew_init(struct crew *crew);
 void crew_fini(struct crew *crew);
 
-/* Starts `wanted` workers as a new generation, with `slots` slots of sockets.
- * `order` must stay until the next call. On error nothing has changed; -ENOSPC:
- * too many old ones are draining still. */
-MUST_USE int crew_start(struct crew *crew, const struct crew_order *order,
-    unsigned wanted, unsigned slots);
+/* Makes ready for a generation of `wanted` workers. On error nothing has
+ * changed; -ENOSPC: too many old ones are draining still. */
+MUST_USE int crew_prepare(struct crew *crew, unsigned wanted);
+
+/* Starts the generation that was prepared, with `slots` slots of sockets; what
+ * cannot be forked now is tried again. `order` must stay until the next call.
+ */
+void crew_start(
+    struct crew *crew, const struct crew_order *order, unsigned slots);
 
 /* Reaps and replaces the dead; to be called on SIGCHLD. */
 void crew_reap(struct crew *crew);
 
-/* Tells all workers to finish; `now`: to stop. */
+/* Tells all workers to finish; `now`: to stop, and ends by force those who have
+ * not in two seconds. */
 void crew_stop(struct crew *crew, bool now);
 
 #endif

@@ -155,8 +155,7 @@ size_reign(const struct master *m, struct reign *r, FILE *errors)
 		return -EMFILE;
 	}
 	r->workers = workers;
-	r->order.max_here = here;
-	r->order.max_total =
+	r->order.max_sessions =
 	    c->max_sessions != 0 ? c->max_sessions : here * workers;
 	return 0;
 }
@@ -270,18 +269,23 @@ assign_pools(struct master *m, struct reign *r, FILE *errors)
 	return 0;
 }
 
+/* Slots of sockets are never taken away from the workers that have them. */
+static unsigned
+slots_for(const struct master *m, const struct reign *r)
+{
+	return r->workers > m->crew.slots ? r->workers : m->crew.slots;
+}
+
 /* The whole of a reload that can fail, without changing what is in force. */
 static int
 prepare(struct master *m, struct reign *r, FILE *errors)
 {
 	struct sockets *old = m->reign != NULL ? &m->reign->sockets : NULL;
-	unsigned slots;
 	char why[512];
 	int error = size_reign(m, r, errors);
 
 	if (error != 0)
 		return error;
-	slots = r->workers > m->crew.slots ? r->workers : m->crew.slots;
 	if (privileges_find(r->snapshot.config->user, &r->identity) != 0) {
 		fprintf(errors,
 		    "user = %s: no such user, or not started as "
@@ -289,8 +293,8 @@ prepare(struct master *m, struct reign *r, FILE *errors)
 		    r->snapshot.config->user);
 		return -EINVAL;
 	}
-	error = sockets_open(
-	    &r->sockets, r->snapshot.config, slots, old, why, sizeof(why));
+	error = sockets_open(&r->sockets, r->snapshot.config, slots_for(m, r),
+	    old, why, sizeof(why));
 	if (error != 0) {
 		fprintf(errors, "%s\n", why);
 		return error;
@@ -327,27 +331,33 @@ put_pools(struct master *m, struct reign *r, FILE *errors)
 	return 0;
 }
 
+/* The last that can fail. From here on the workers' copies of the old sockets
+ * may go. */
 static int
 put_in_force(struct master *m, struct reign *r, FILE *errors)
 {
-	unsigned slots =
-	    r->workers > m->crew.slots ? r->workers : m->crew.slots;
-	int error = put_pools(m, r, errors);
+	int error = crew_prepare(&m->crew, r->workers);
 
-	if (error != 0)
+	if (error != 0) {
+		fprintf(errors, "workers cannot be started: %s\n",
+		    error == -ENOSPC ? "too many old ones are draining"
+				     : strerror(-error));
 		return error;
+	}
+	return put_pools(m, r, errors);
+}
+
+static void
+start_workers(struct master *m, struct reign *r)
+{
 	r->order.config = r->snapshot.config;
 	r->order.sockets = &r->sockets;
 	r->order.pools = r->pools;
 	r->order.identity = &r->identity;
 	r->order.tw_reuse = r->snapshot.host.tw_reuse;
 	m->log.level = r->snapshot.config->log_level;
-	error = crew_start(&m->crew, &r->order, r->workers, slots);
-	if (error != 0)
-		fprintf(errors, "workers cannot be started: %s\n",
-		    error == -ENOSPC ? "too many old ones are draining"
-				     : strerror(-error));
-	return error;
+	m->reign = r;
+	crew_start(&m->crew, &r->order, slots_for(m, r));
 }
 
 static void
@@ -407,7 +417,7 @@ static int
 fail_start(struct master *m, struct lines *errors, int status)
 {
 	lines_log(errors, &m->log, LOG_LEVEL_ERROR, "start_failed", "reason");
-	log_flush(&m->log);
+	(void)log_flush(&m->log);
 	return status;
 }
 
@@ -428,7 +438,7 @@ start(struct master *m)
 	m->log.level = r->snapshot.config->log_level;
 	error = size_reign(m, r, errors.file);
 	if (error == 0)
-		error = make_ledger(m, r->order.max_total);
+		error = make_ledger(m, r->order.max_sessions);
 	m->crew.ledger = m->ledger;
 	if (error == 0)
 		error = prepare(m, r, errors.file);
@@ -444,8 +454,8 @@ start(struct master *m)
 		reign_free(r);
 		return fail_start(m, &errors, error == -EINVAL ? 2 : 1);
 	}
-	m->reign = r;
 	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "start_failed", "reason");
+	start_workers(m, r);
 	return 0;
 }
 
@@ -464,6 +474,7 @@ static void
 reload(struct master *m)
 {
 	struct reign *r = calloc(1, sizeof(*r));
+	struct reign *old;
 	struct lines errors;
 	struct timespec ts;
 
@@ -491,15 +502,15 @@ reload(struct master *m)
 		must(put_pools(m, m->reign, ignored.file) == 0);
 		fclose(ignored.file);
 		free(ignored.text);
-		m->log.level = m->reign->snapshot.config->log_level;
 		sockets_abandon(&r->sockets, &m->reign->sockets);
 		reload_failed(m, r, &errors);
 		return;
 	}
 	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "reload_failed", "reason");
 	sockets_commit(&m->reign->sockets);
-	reign_free(m->reign);
-	m->reign = r;
+	old = m->reign;
+	start_workers(m, r);
+	reign_free(old);
 }
 
 static void
@@ -510,14 +521,32 @@ on_crew_ready(void *arg)
 	log_listening(m, m->reign);
 	log_begin(&m->log, LOG_LEVEL_INFO, m->announced ? "reloaded" : "ready");
 	log_number(&m->log, "workers", m->reign->workers);
-	log_number(&m->log, "max_sessions", m->reign->order.max_total);
+	log_number(&m->log, "max_sessions", m->reign->order.max_sessions);
 	log_number(&m->log, "pid", (uint64_t)getpid());
 	log_end(&m->log);
-	log_flush(&m->log);
+	(void)log_flush(&m->log);
 	m->announced = true;
 	m->reloading = false;
 	sd_notify(0, "READY=1");
 	if (m->reload_waits && !m->stopping) {
+		m->reload_waits = false;
+		reload(m);
+	}
+}
+
+/* The old workers go on, and the next file may mend it. */
+static void
+reload_stalled(struct master *m)
+{
+	if (!m->reloading)
+		return;
+	log_event(&m->log, LOG_LEVEL_ERROR, "reload_failed",
+	    "a new worker ended before it was ready; the old workers go on, "
+	    "and "
+	    "new ones are tried");
+	m->reloading = false;
+	sd_notify(0, "READY=1");
+	if (m->reload_waits) {
 		m->reload_waits = false;
 		reload(m);
 	}
@@ -530,13 +559,26 @@ on_crew_failure(void *arg)
 {
 	struct master *m = arg;
 
-	if (m->announced || m->stopping)
+	if (m->stopping)
 		return;
+	if (m->announced) {
+		reload_stalled(m);
+		return;
+	}
 	log_event(&m->log, LOG_LEVEL_ERROR, "start_failed",
 	    "a worker ended before it was ready");
 	m->status = 1;
 	m->stopping = true;
 	crew_stop(&m->crew, true);
+}
+
+/* Clients are refused from now on, and another instance may take over. */
+static void
+on_crew_closed(void *arg)
+{
+	struct master *m = arg;
+
+	sockets_close(&m->reign->sockets, true);
 }
 
 static void
@@ -557,6 +599,16 @@ on_drain_end(evutil_socket_t fd, short what, void *arg)
 	crew_stop(&m->crew, true);
 }
 
+static uint64_t
+count_sessions(const struct master *m)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(m->shared->stats); i++)
+		n += stats_get(&m->shared->stats[i].sessions);
+	return n;
+}
+
 static void
 stop(struct master *m)
 {
@@ -568,8 +620,7 @@ stop(struct master *m)
 	if (!again) {
 		sd_notify(0, "STOPPING=1");
 		log_begin(&m->log, LOG_LEVEL_INFO, "stopping");
-		log_number(
-		    &m->log, "sessions", atomic_load(&m->shared->sessions));
+		log_number(&m->log, "sessions", count_sessions(m));
 		log_number(&m->log, "drain_ms", drain_ms);
 		log_end(&m->log);
 		m->stopping = true;
@@ -633,11 +684,13 @@ on_pass(void *arg)
 {
 	struct master *m = arg;
 
-	log_flush(&m->log);
+	if (!log_flush(&m->log))
+		loop_come_back(&m->loop);
 }
 
 /* A log that blocks must not stop the workers: our own description of the same
- * file, so that the flag does not reach whoever gave us the descriptor. */
+ * file, so that the flag does not reach whoever gave us the descriptor. Of a
+ * socket there is none to be had; log sees to that. */
 static int
 own_stderr(void)
 {
@@ -673,6 +726,7 @@ init(struct master *m, const char *path)
 		.shared = m->shared,
 		.on_ready = on_crew_ready,
 		.on_failure = on_crew_failure,
+		.on_closed = on_crew_closed,
 		.on_empty = on_crew_empty,
 		.arg = m };
 	return crew_init(&m->crew);
@@ -695,7 +749,7 @@ fini(struct master *m)
 		munmap(m->ledger_memory, m->ledger_bytes);
 	if (m->shared != NULL)
 		munmap(m->shared, sizeof(*m->shared));
-	log_flush(&m->log);
+	(void)log_flush(&m->log);
 	if (m->log.fd != STDERR_FILENO)
 		close(m->log.fd);
 }

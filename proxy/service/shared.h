@@ -12,12 +12,13 @@
 
 #define SLOTS_MAX 200
 
+#define ATTENDED_GENERATIONS 16
+
 struct shared {
-	/* Sessions of all workers together, draining ones included. */
-	_Atomic uint64_t sessions;
 	/* The slot's own worker accepts from the slot's sockets. While it does
-	 * not (none yet, dead, full, out of descriptors) its siblings do. */
-	_Atomic bool attended[SLOTS_MAX];
+	 * not (none yet, dead, full, out of descriptors) its siblings do. Each
+	 * generation has its own flags, those of long ago are used again. */
+	_Atomic bool attended[ATTENDED_GENERATIONS][SLOTS_MAX];
 	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
 };
 
@@ -29,7 +30,10 @@ enum worker_command {
 };
 
 /* From a worker to the master. */
-#define WORKER_READY 'R'
+enum worker_answer {
+	WORKER_READY = 'R',
+	WORKER_CLOSED = 'C', /* to FINISH: what was queued is accepted */
+};
 
 /* Everything is borrowed from the master, and so lives in the fork's copy. */
 struct worker_setup {
@@ -37,6 +41,7 @@ struct worker_setup {
 	struct log *log;
 	struct ledger *ledger;
 	struct shared *shared;
+	_Atomic bool *attended; /* of this generation, by slot */
 	const struct sockets *sockets;
 	const unsigned *pools; /* ledger's id of each egress */
 	int tw_reuse;
@@ -44,8 +49,7 @@ struct worker_setup {
 	const int *wake;      /* an eventfd a slot, -1: no worker has it */
 	uint8_t id;
 	uint64_t first_session;
-	uint64_t max_here;  /* sessions of this worker: its descriptors */
-	uint64_t max_total; /* and of all together */
+	uint64_t max_sessions; /* of this worker */
 	int control;
 };
 

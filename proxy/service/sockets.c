@@ -126,8 +126,8 @@ open_slots(struct endpoint *e, unsigned slots,
 	return error;
 }
 
-/* A socket file that nobody listens on any more is in the way; a live one is
- * another instance's. */
+/* A socket file that nobody listens on any more is in the way; any other file
+ * is somebody's. */
 static int
 remove_stale(const struct sockaddr_un *sun)
 {
@@ -142,12 +142,31 @@ remove_stale(const struct sockaddr_un *sun)
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
-	    errno == EAGAIN)
+	    errno != ECONNREFUSED)
 		error = -EADDRINUSE;
 	close(fd);
 	if (error == 0 && unlink(sun->sun_path) != 0)
 		error = -errno;
 	return error;
+}
+
+static int
+bind_unix(struct endpoint *e, int fd, const struct sockaddr_un *sun)
+{
+	struct stat st;
+
+	if (bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) != 0 ||
+	    lstat(e->path, &st) != 0)
+		return -errno;
+	e->device = st.st_dev;
+	e->inode = st.st_ino;
+	return 0;
+}
+
+static int
+set_mode(const struct endpoint *e, const struct config_listen *listen_config)
+{
+	return chmod(e->path, listen_config->socket_mode) == 0 ? 0 : -errno;
 }
 
 static int
@@ -164,20 +183,23 @@ open_unix(struct endpoint *e, const struct config_listen *listen_config)
 	if (fd < 0)
 		return -errno;
 	error = add_fd(e, fd);
-	if (error == 0 && bind(fd, (struct sockaddr *)&sun, sizeof(sun)) != 0)
-		error = -errno;
-	if (error == 0 && chmod(e->path, listen_config->socket_mode) != 0)
-		error = -errno;
+	if (error == 0)
+		error = bind_unix(e, fd, &sun);
+	if (error == 0)
+		error = set_mode(e, listen_config);
 	if (error == 0)
 		error = start_listening(fd, listen_config);
 	return error;
 }
 
+/* Workers have copies: what ends the listening at once is shutdown(). */
 static void
 close_endpoint(struct endpoint *e, size_t from)
 {
-	for (size_t i = from; i < e->fd_count; i++)
+	for (size_t i = from; i < e->fd_count; i++) {
+		shutdown(e->fds[i], SHUT_RDWR);
 		close(e->fds[i]);
+	}
 	e->fd_count = from;
 }
 
@@ -204,6 +226,8 @@ static int
 take_over(struct endpoint *e, struct endpoint *old)
 {
 	e->actual = old->actual;
+	e->device = old->device;
+	e->inode = old->inode;
 	if (old->fd_count > 0) {
 		e->fds = malloc(old->fd_count * sizeof(*e->fds));
 		if (e->fds == NULL)
@@ -237,7 +261,8 @@ fill_endpoint(struct endpoint *e, const struct config_listen *listen_config,
 	}
 	if (e->path[0] == '\0')
 		return open_slots(e, slots, listen_config);
-	return before != NULL ? 0 : open_unix(e, listen_config);
+	return before != NULL ? set_mode(e, listen_config)
+			      : open_unix(e, listen_config);
 }
 
 static int
@@ -320,10 +345,14 @@ free_set(struct sockets *s)
 	*s = (struct sockets){ 0 };
 }
 
+/* Only the file that we made: by now another one may be there. */
 static void
 remove_path(const struct endpoint *e)
 {
-	if (e->path[0] != '\0' && e->fd_count > 0)
+	struct stat st;
+
+	if (e->inode != 0 && lstat(e->path, &st) == 0 &&
+	    st.st_dev == e->device && st.st_ino == e->inode)
 		unlink(e->path);
 }
 

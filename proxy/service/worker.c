@@ -38,9 +38,8 @@ struct worker {
 	size_t gate_count;
 	struct addr *own; /* listening addresses, for the rules */
 	struct event control, wake, resume;
-	bool paused;         /* out of descriptors; `resume` is pending */
-	bool draining;       /* accepts no more */
-	uint64_t total_seen; /* our part of shared->sessions */
+	bool paused;   /* out of descriptors; `resume` is pending */
+	bool draining; /* accepts no more */
 };
 
 static void
@@ -51,23 +50,10 @@ wake_siblings(struct worker *w)
 			eventfd_write(w->setup->wake[i], 1);
 }
 
-/* Keeps the sum of all workers' sessions. */
-static uint64_t
-update_total(struct worker *w)
-{
-	_Atomic uint64_t *total = &w->setup->shared->sessions;
-	uint64_t change = w->env.count - w->total_seen;
-
-	w->total_seen = w->env.count;
-	return atomic_fetch_add(total, change) + change;
-}
-
 static bool
 has_room(const struct worker *w)
 {
-	return w->env.count < w->setup->max_here &&
-	       atomic_load_explicit(&w->setup->shared->sessions,
-		   memory_order_relaxed) < w->setup->max_total;
+	return w->env.count < w->setup->max_sessions;
 }
 
 static void
@@ -93,21 +79,20 @@ is_ours(const struct worker *w, const struct gate *g)
 static void
 update_gates(struct worker *w)
 {
-	struct shared *shared = w->setup->shared;
+	_Atomic bool *attended = w->setup->attended;
 	bool accepting = !w->draining && !w->paused && has_room(w);
 	bool before;
 
 	for (size_t i = 0; i < w->gate_count; i++) {
 		struct gate *g = &w->gates[i];
 
-		watch(g,
-		    accepting && (is_ours(w, g) ||
-				     !atomic_load(&shared->attended[g->slot])));
+		watch(g, accepting && (is_ours(w, g) ||
+					  !atomic_load(&attended[g->slot])));
 	}
 	/* While it drains, the slot is another worker's. */
 	if (w->draining)
 		return;
-	before = atomic_exchange(&shared->attended[w->setup->slot], accepting);
+	before = atomic_exchange(&attended[w->setup->slot], accepting);
 	if (before != accepting)
 		wake_siblings(w);
 }
@@ -160,8 +145,14 @@ accept_one(struct gate *g)
 	if (!g->door->is_unix)
 		must(addr_from_sockaddr((struct sockaddr *)&ss, &client) == 0);
 	session_start(&g->worker->env, g->door, fd, &client);
-	update_total(g->worker);
 	return 0;
+}
+
+static bool
+is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS ||
+	       error == -ENOMEM;
 }
 
 static void
@@ -174,9 +165,13 @@ accept_some(struct gate *g, unsigned limit)
 
 		if (error == -EAGAIN)
 			return;
-		if (error == -EMFILE || error == -ENFILE || error == -ENOBUFS ||
-		    error == -ENOMEM) {
+		if (is_shortage(error)) {
 			pause_accepting(w, -error);
+			return;
+		}
+		/* A reload has taken the listener away. */
+		if (error == -EINVAL || error == -EBADF) {
+			watch(g, false);
 			return;
 		}
 		/* Others are of the one connection, which is gone. */
@@ -199,26 +194,31 @@ static void
 on_session_end(void *arg)
 {
 	struct worker *w = arg;
-	uint64_t total = update_total(w);
 
-	if (w->draining) {
-		if (w->env.count == 0)
-			loop_stop(&w->loop);
-		return;
-	}
-	if (w->env.count + 1 == w->setup->max_here ||
-	    total + 1 == w->setup->max_total)
+	if (w->draining && w->env.count == 0)
+		loop_stop(&w->loop);
+	else if (!w->draining && w->env.count + 1 == w->setup->max_sessions)
 		update_gates(w);
-	/* The others may have been full because all together were. */
-	if (total + 1 == w->setup->max_total)
-		wake_siblings(w);
+}
+
+/* Accepts no more; a listener that is not wanted any more must not live on in
+ * a worker that drains for hours. */
+static void
+close_gates(struct worker *w)
+{
+	for (size_t i = 0; i < w->gate_count; i++) {
+		watch(&w->gates[i], false);
+		close(w->gates[i].fd);
+	}
+	w->gate_count = 0;
+	event_del(&w->resume);
 }
 
 static void
 drain(struct worker *w)
 {
 	w->draining = true;
-	update_gates(w);
+	close_gates(w);
 	if (w->env.count == 0)
 		loop_stop(&w->loop);
 }
@@ -227,9 +227,15 @@ drain(struct worker *w)
 static void
 accept_the_rest(struct worker *w)
 {
-	for (size_t i = 0; i < w->gate_count; i++)
-		if (w->gates[i].watched)
-			accept_some(&w->gates[i], UINT32_MAX);
+	char closed = WORKER_CLOSED;
+
+	for (size_t i = 0; i < w->gate_count; i++) {
+		struct gate *g = &w->gates[i];
+
+		if (g->watched)
+			accept_some(g, g->door->listen->backlog);
+	}
+	(void)send(w->setup->control, &closed, 1, MSG_NOSIGNAL);
 }
 
 static void
@@ -250,7 +256,6 @@ on_control(evutil_socket_t fd, short what, void *arg)
 	} else {
 		/* WORKER_STOP, or the master is gone. */
 		w->draining = true;
-		update_gates(w);
 		session_stop_all(&w->env);
 		loop_stop(&w->loop);
 	}
@@ -262,7 +267,8 @@ on_pass(void *arg)
 	struct worker *w = arg;
 
 	session_publish_stats(&w->env);
-	log_flush(w->env.log);
+	if (!log_flush(w->env.log))
+		loop_come_back(&w->loop);
 }
 
 static int
@@ -322,7 +328,6 @@ watch_master(struct worker *w)
 	    EV_READ | EV_PERSIST, on_control, w);
 	event_assign(
 	    &w->wake, w->loop.base, wake, EV_READ | EV_PERSIST, on_wake, w);
-	event_assign(&w->resume, w->loop.base, -1, 0, on_resume, w);
 	event_add(&w->control, NULL);
 	event_add(&w->wake, NULL);
 }
@@ -336,6 +341,7 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 	error = loop_init(&w->loop);
 	if (error != 0)
 		return error;
+	event_assign(&w->resume, w->loop.base, -1, 0, on_resume, w);
 	w->loop.on_pass = on_pass;
 	w->loop.on_pass_arg = w;
 	w->env = (struct session_env){ .loop = &w->loop,
@@ -362,14 +368,13 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 static void
 worker_fini(struct worker *w)
 {
-	for (size_t i = 0; i < w->gate_count; i++)
-		watch(&w->gates[i], false);
+	if (w->loop.base != NULL)
+		close_gates(w);
 	if (w->env.loop != NULL)
 		session_env_fini(&w->env);
 	if (w->loop.base != NULL && event_initialized(&w->control)) {
 		event_del(&w->control);
 		event_del(&w->wake);
-		event_del(&w->resume);
 	}
 	loop_fini(&w->loop);
 	free(w->gates);

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* An address that does not answer leaves so much of the time to the others. */
+#define ADDRESS_SHARE 4
+
 struct dial {
 	struct dialer *dialer;
 	struct task again; /* the next try, or the answer, at the pass's end */
@@ -81,7 +84,8 @@ dialer_init(
 {
 	d->loop = l;
 	d->egress = e;
-	loop_class_init(l, &d->timeouts, connect_ms, on_timeout);
+	loop_class_init(
+	    l, &d->timeouts, connect_ms / ADDRESS_SHARE, on_timeout);
 }
 
 /* Gives back what the address at hand has; the next try is another one's. */
@@ -101,8 +105,7 @@ address_failed(struct dial *d, int error)
 static void
 finish(struct dial *d, enum close_reason reason)
 {
-	size_t last = d->current < d->count ? d->current : d->count - 1;
-	struct addr target = d->targets[last];
+	struct addr target = *dial_target(d);
 	struct outsock out;
 	dial_done_fn *done = d->done;
 	void *arg = d->arg;
@@ -123,7 +126,7 @@ try_address(struct dial *d)
 	struct dialer *env = d->dialer;
 	int error;
 
-	if (!link_is_linked(&d->timeout.link))
+	if (d->current + 1 < d->count && !link_is_linked(&d->timeout.link))
 		loop_arm(env->loop, &env->timeouts, &d->timeout);
 	error = outsock_open(&d->out, env->egress, d->pool,
 	    &d->targets[d->current], &d->holder, loop_now(env->loop));
@@ -174,6 +177,12 @@ dial_start(struct dialer *dialer, unsigned pool, const struct addr *targets,
 	task_init(&d->again, on_again);
 	try_address(d);
 	return d;
+}
+
+const struct addr *
+dial_target(const struct dial *d)
+{
+	return &d->targets[d->current < d->count ? d->current : d->count - 1];
 }
 
 /* Connected is writable without an error. */

@@ -21,9 +21,12 @@ struct dial;
 struct dialer {
 	struct loop *loop;
 	struct egress *egress;
-	struct timeout_class timeouts; /* an address's time to connect */
+	/* An address's time while there are others to try. The last one has
+	 * all that the owner gives it. */
+	struct timeout_class timeouts;
 };
 
+/* `connect_ms` is the owner's time for a whole dial. */
 void dialer_init(
     struct dialer *d, struct loop *l, struct egress *e, uint64_t connect_ms);
 
@@ -40,6 +43,9 @@ struct dial *dial_start(struct dialer *d, unsigned pool,
     const struct addr *targets, size_t count,
     const struct ledger_holder *holder, struct stream *stream,
     stream_ready_fn *on_ready, dial_done_fn *done, void *arg);
+
+/* The address that is tried now. */
+const struct addr *dial_target(const struct dial *dial);
 
 void dial_ready(struct dial *dial);
 void dial_cancel(struct dial **dial);

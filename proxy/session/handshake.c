@@ -71,6 +71,11 @@ logged_in(struct session *s, enum login_result result, size_t user)
 	uint8_t reply[SOCKS5_REPLY_MAX];
 	size_t len = socks5_put_login_status(reply, result == LOGIN_OK);
 
+	/* No answer, rather than one that calls the password wrong. */
+	if (result == LOGIN_BUSY) {
+		session_close(s, CLOSE_LOGIN_BUSY);
+		return;
+	}
 	if (result != LOGIN_OK) {
 		session_refuse_with(s, CLOSE_LOGIN_FAILED, reply, len);
 		return;
@@ -94,7 +99,7 @@ on_login(enum login_result result, size_t user, void *arg)
 	if (s->state == SESSION_REQUEST && len > 0)
 		advance(s, ahead, len);
 	free(ahead);
-	/* What came meanwhile had its event then. */
+	/* What came meanwhile has had its event. */
 	handshake_read(s);
 }
 
@@ -112,10 +117,11 @@ take_login(struct session *s, const uint8_t *bytes, size_t len)
 		login.password_len, &user)) {
 		logged_in(s, LOGIN_OK, user);
 	} else {
-		s->login = login_start(logins, login.user, login.user_len,
-		    login.password, login.password_len, on_login, s);
+		s->login = login_start(logins, &s->client_addr, login.user,
+		    login.user_len, login.password, login.password_len,
+		    on_login, s);
 		if (s->login == NULL)
-			logged_in(s, LOGIN_BUSY, 0);
+			session_close(s, CLOSE_MEMORY);
 		else
 			session_enter(s, SESSION_VERIFYING);
 	}
@@ -229,7 +235,8 @@ handshake_watch(struct session *s)
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		s->error = errno;
 		session_close(s, CLOSE_CLIENT_RESET);
-	} else if (n == 0 && s->ahead_len == 0) {
+	} else if (n == 0 && s->state == SESSION_VERIFYING &&
+		   s->ahead_len == 0) {
 		session_close(s, CLOSE_CLIENT_GONE);
 	}
 }

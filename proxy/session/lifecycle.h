@@ -45,6 +45,7 @@
 	X(NOT_SOCKS5, "not_socks5", NO_REPLY, INFO)                            \
 	X(MALFORMED, "malformed", SOCKS5_FAILURE, INFO)                        \
 	X(NO_METHOD, "no_method", NO_REPLY, INFO)                              \
+	X(LOGIN_BUSY, "login_busy", NO_REPLY, WARNING)                         \
 	X(LOGIN_FAILED, "login_failed", NO_REPLY, INFO)                        \
 	X(COMMAND_UNSUPPORTED, "command_unsupported",                          \
 	    SOCKS5_COMMAND_UNSUPPORTED, INFO)                                  \

@@ -23,6 +23,9 @@
 /* Checks that wait for the thread: some three seconds of work. */
 #define QUEUE_MAX 64
 
+/* How many of them one client address may have. */
+#define CLIENT_QUEUE_MAX 8
+
 /* RFC 1929 has one byte for the length of each. */
 #define FIELD_MAX 255
 
@@ -52,10 +55,11 @@ struct check {
 		CHECK_FINISHED,
 	} state;
 	uint8_t mac[MAC_BYTES];
-	size_t user;      /* whose hash is verified */
-	const char *hash; /* NULL: there is no user at all */
-	bool known;       /* else the result is wrong, whatever is verified */
-	bool right;       /* valid when FINISHED */
+	struct addr client; /* who asked first; port 0 */
+	size_t user;        /* whose hash is verified */
+	const char *hash;   /* NULL: there is no user at all */
+	bool known;         /* else the result is wrong, whatever is verified */
+	bool right;         /* valid when FINISHED */
 	size_t password_len;
 	char password[FIELD_MAX];
 };
@@ -363,6 +367,7 @@ login_service_free(struct login_service *service)
 struct claim {
 	const char *user, *password;
 	size_t user_len, password_len;
+	struct addr client;
 };
 
 /* Of which user, or of none, and the MAC of all that the answer hangs on. */
@@ -415,7 +420,10 @@ bool
 login_is_known(struct login_service *service, const char *user, size_t user_len,
     const char *password, size_t password_len, size_t *index)
 {
-	struct claim claim = { user, password, user_len, password_len };
+	struct claim claim = { .user = user,
+		.password = password,
+		.user_len = user_len,
+		.password_len = password_len };
 	struct identity id;
 
 	if (!identify(service, &claim, &id) || !is_remembered(service, id.mac))
@@ -453,6 +461,7 @@ check_new(struct login_service *s, const struct claim *claim,
 	link_init(&c->link);
 	list_init(&c->logins);
 	memcpy(c->mac, id->mac, MAC_BYTES);
+	c->client = claim->client;
 	c->known = id->known;
 	c->user = id->user;
 	if (!c->known && s->config->user_count != 0)
@@ -481,14 +490,29 @@ find_check(struct login_service *s, const uint8_t *mac)
 	return NULL;
 }
 
-/* False when the queue is full. */
+/* Has the client address its part of the queue, and more to ask? */
+static bool
+is_greedy(struct login_service *s, const struct addr *client)
+{
+	struct link *link, *following;
+	unsigned n = 0;
+
+	if (client->family == ADDR_NONE)
+		return false;
+	LIST_EACH_SAFE (link, following, &s->checks)
+		n += addr_equal_ip(
+		    &container_of(link, struct check, same)->client, client);
+	return n > CLIENT_QUEUE_MAX;
+}
+
+/* False when the queue is full, or the client's part of it. */
 static bool
 enqueue(struct login_service *s, struct check *c)
 {
-	bool room;
+	bool room, greedy = is_greedy(s, &c->client);
 
 	lock(s);
-	room = s->queued < QUEUE_MAX;
+	room = s->queued < QUEUE_MAX && !greedy;
 	if (room) {
 		list_append(&s->queue, &c->link);
 		s->queued++;
@@ -526,10 +550,12 @@ begin(struct login *l, const struct claim *claim)
 }
 
 struct login *
-login_start(struct login_service *service, const char *user, size_t user_len,
-    const char *password, size_t password_len, login_done_fn *done, void *arg)
+login_start(struct login_service *service, const struct addr *client,
+    const char *user, size_t user_len, const char *password,
+    size_t password_len, login_done_fn *done, void *arg)
 {
-	struct claim claim = { user, password, user_len, password_len };
+	struct claim claim = { user, password, user_len, password_len,
+		*client };
 	struct login *l = calloc(1, sizeof(*l));
 
 	if (l == NULL)

@@ -21,7 +21,7 @@ struct login;
 enum login_result {
 	LOGIN_OK,
 	LOGIN_WRONG, /* unknown user or wrong password: not told apart */
-	LOGIN_BUSY,  /* the queue is full */
+	LOGIN_BUSY,  /* the queue is full, or the client's part of it */
 };
 
 /* `user` is the index in config->users when LOGIN_OK. */
@@ -39,10 +39,14 @@ void login_service_free(struct login_service *service);
 bool login_is_known(struct login_service *service, const char *user,
     size_t user_len, const char *password, size_t password_len, size_t *index);
 
-/* Copies user and password (wiped when done). NULL: no memory. */
-struct login *login_start(struct login_service *service, const char *user,
-    size_t user_len, const char *password, size_t password_len,
-    login_done_fn *done, void *arg);
+/*
+ * Copies user and password (wiped when done). NULL: no memory. A client address
+ * has few places in the queue, so that one that guesses does not keep others
+ * out; a client on a unix socket (family NONE) has as many as there are.
+ */
+struct login *login_start(struct login_service *service,
+    const struct addr *client, const char *user, size_t user_len,
+    const char *password, size_t password_len, login_done_fn *done, void *arg);
 
 void login_cancel(struct login **login);
 

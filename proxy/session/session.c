@@ -273,6 +273,7 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 
 	must(s->state == SESSION_DIALING);
 	s->dial = NULL;
+	timeout_cancel(&s->timer);
 	s->resolved = *target;
 	if (reason != CLOSE_NONE) {
 		s->error = error;
@@ -305,19 +306,17 @@ on_target_ready(struct stream *stream)
 		relay_pump(&s->relay);
 }
 
+/* No TCP_USER_TIMEOUT: it would also end those who read slowly but live. */
 static void
 set_keepalive(int fd, uint64_t keepalive_ms)
 {
 	static const int on = 1, probes = 5, interval = 10;
 	int seconds = (int)((keepalive_ms + 999) / 1000);
-	unsigned give_up_ms = (unsigned)(seconds + probes * interval) * 1000;
 
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	setsockopt(
-	    fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof(give_up_ms));
 }
 
 static void
@@ -383,9 +382,14 @@ dial(struct session *s, const struct addr *targets, size_t count)
 	size_t n = 0;
 
 	must(count <= ARRAY_LEN(permitted));
-	for (size_t i = 0; i < count; i++)
-		if (is_permitted(s, &targets[i]))
-			permitted[n++] = targets[i];
+	for (size_t i = 0; i < count; i++) {
+		if (!is_permitted(s, &targets[i]))
+			continue;
+		permitted[n] = targets[i];
+		/* It matters for link-local addresses, which are not permitted;
+		 * elsewhere it would make many targets of one. */
+		permitted[n++].scope = 0;
+	}
 	if (n == 0) {
 		s->resolved = targets[0];
 		session_refuse(s, CLOSE_DENIED);
@@ -407,7 +411,6 @@ on_resolved(enum resolve_result result, const struct addr *addrs, size_t count,
 
 	must(s->state == SESSION_RESOLVING);
 	s->resolve = NULL;
-	timeout_cancel(&s->timer);
 	switch (result) {
 	case RESOLVE_OK:
 		dial(s, addrs, count);
@@ -426,7 +429,7 @@ session_seek_target(struct session *s, const struct socks5_request *request)
 {
 	struct addr target = addr_unmap(&request->addr);
 
-	timeout_cancel(&s->timer);
+	loop_arm(s->env->loop, &s->env->connecting, &s->timer);
 	target.port = request->port;
 	s->asked = target;
 	if (request->name[0] != '\0') {
@@ -450,18 +453,25 @@ session_seek_target(struct session *s, const struct socks5_request *request)
 		session_refuse(s, CLOSE_MEMORY);
 		return;
 	}
-	loop_arm(s->env->loop, &s->env->resolving, &s->timer);
 	session_enter(s, SESSION_RESOLVING);
 }
 
+/* The time from the request to the target is over. */
 static void
-on_resolve_timeout(struct timeout *t)
+on_connecting_timeout(struct timeout *t)
 {
 	struct session *s = container_of(t, struct session, timer);
 
-	resolve_cancel(&s->resolve);
 	s->error = ETIMEDOUT;
-	session_refuse(s, CLOSE_RESOLVE_FAILED);
+	if (s->state == SESSION_RESOLVING) {
+		resolve_cancel(&s->resolve);
+		session_refuse(s, CLOSE_RESOLVE_FAILED);
+		return;
+	}
+	must(s->state == SESSION_DIALING);
+	s->resolved = *dial_target(s->dial);
+	dial_cancel(&s->dial);
+	session_refuse(s, CLOSE_CONNECT_TIMEOUT);
 }
 
 static void
@@ -629,7 +639,7 @@ session_env_init(struct session_env *env)
 	loop_class_init(
 	    env->loop, &env->handshake, c->handshake_ms, on_handshake_timeout);
 	loop_class_init(
-	    env->loop, &env->resolving, c->connect_ms, on_resolve_timeout);
+	    env->loop, &env->connecting, c->connect_ms, on_connecting_timeout);
 	loop_class_init(env->loop, &env->lingering, LINGER_MS, on_lingered);
 	loop_class_init(env->loop, &env->settle, SETTLE_MS, on_settled);
 	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,

@@ -62,9 +62,9 @@ void session_seek_target(
 void handshake_read(struct session *s);
 
 /*
- * An event of the client while it waits for the target. It is gone when it
- * reset, or when it has ended its stream with nothing sent ahead: nobody who
- * waits for the reply does that.
+ * An event of the client while it waits. It is gone when it reset. An end of
+ * its stream is one direction's alone and goes to the target like any other,
+ * unless its request has not come yet.
  */
 void handshake_watch(struct session *s);
 

@@ -74,6 +74,12 @@ finish(struct dial *d, enum close_reason reason, int error)
 	must(out.fd == -1);
 }
 
+const struct addr *
+dial_target(const struct dial *d)
+{
+	return &d->targets[0];
+}
+
 void
 dial_ready(struct dial *d)
 {

@@ -49,10 +49,13 @@ login_is_known(struct login_service *service, const char *user, size_t user_len,
 }
 
 struct login *
-login_start(struct login_service *service, const char *user, size_t user_len,
-    const char *password, size_t password_len, login_done_fn *done, void *arg)
+login_start(struct login_service *service, const struct addr *client,
+    const char *user, size_t user_len, const char *password,
+    size_t password_len, login_done_fn *done, void *arg)
 {
 	struct login *l;
+
+	(void)client;
 
 	must(password[password_len] == '\0');
 	if (is_user(user, user_len, FAKE_USER_WITHOUT_MEMORY))

@@ -14,10 +14,12 @@
 #include <strings.h>
 #include <unistd.h>
 
-#define CONNS_MAX   16
-#define MESSAGE_MAX 4096
-#define HEADER_LEN  12
-#define NAME_SIZE   256
+#define DATAGRAMS_A_TURN 256
+#define RECEIVE_BYTES    (4 * 1024 * 1024)
+#define CONNS_MAX        16
+#define MESSAGE_MAX      4096
+#define HEADER_LEN       12
+#define NAME_SIZE        256
 
 /* RFC 1035, 4.1.1 and 3.2.2; RFC 3596. */
 #define RCODE_SERVFAIL 2
@@ -236,32 +238,46 @@ send_udp(struct dns *dns, const struct message *m,
 	    (const struct sockaddr *)to, len);
 }
 
-static void
-serve_udp(struct dns *dns)
+/* False when there was none. */
+static bool
+serve_datagram(struct dns *dns)
 {
 	uint8_t query[MESSAGE_MAX];
 	struct sockaddr_storage from;
 	socklen_t from_len = sizeof(from);
 	struct question q;
 	struct message m;
-	ssize_t len = recvfrom(dns->udp, query, sizeof(query), 0,
+	ssize_t len = recvfrom(dns->udp, query, sizeof(query), MSG_DONTWAIT,
 	    (struct sockaddr *)&from, &from_len);
 
-	if (len < 0 || !parse_question(query, (size_t)len, &q))
-		return;
+	if (len < 0)
+		return false;
+	if (!parse_question(query, (size_t)len, &q))
+		return true;
 	atomic_fetch_add(&dns->udp_count, 1);
 	if (!answer(dns, query, &q, true, &m))
-		return;
+		return true;
 	if (find(dns, q.name, DNS_REVERSED) != NULL && dns->kept.len == 0) {
 		dns->kept = m;
 		dns->kept_to = from;
 		dns->kept_len = from_len;
-		return;
+		return true;
 	}
 	send_udp(dns, &m, &from, from_len);
 	if (dns->kept.len != 0)
 		send_udp(dns, &dns->kept, &dns->kept_to, dns->kept_len);
 	dns->kept.len = 0;
+	return true;
+}
+
+/* A crowd at once, so that few are lost: that costs the asker seconds. */
+static void
+serve_udp(struct dns *dns)
+{
+	for (int i = 0; i < DATAGRAMS_A_TURN; i++) {
+		if (!serve_datagram(dns))
+			return;
+	}
 }
 
 static void
@@ -358,9 +374,14 @@ open_socket(const struct addr *at, int type)
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(at, &ss);
 	int fd = socket(addr_domain(at), type | SOCK_CLOEXEC, 0);
+	const int bytes = RECEIVE_BYTES;
 
 	if (fd < 0)
 		return -1;
+	/* The first is for root alone, the second bounded by a sysctl. */
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) !=
+	    0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 	if (bind(fd, (const struct sockaddr *)&ss, len) != 0 ||
 	    (type == SOCK_STREAM && listen(fd, 64) != 0)) {
 		close(fd);

@@ -596,3 +596,45 @@ Test(ledger, what_it_gives_to_one_shard_comes_back_for_others)
 	}
 	fixture_check(l);
 }
+
+Test(ledger, a_held_source_that_its_pool_has_no_more_forbids_its_reverse)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.1", 100, 101);
+
+	fixture_add(&p, "192.0.2.2");
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	/* 100 would be the target itself. */
+	expect_lease(l, "192.0.2.1:100", NOW, "192.0.2.1:101");
+	fixture_set(l, 0, "192.0.2.1", 100, 100);
+	expect_full(l, "192.0.2.1:101", NOW);
+	fixture_check(l);
+}
+
+Test(ledger, what_the_kernel_chose_is_a_slot_when_the_pool_gets_ports)
+{
+	struct pool p = fixture_pool("0.0.0.0", 1, 1);
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct addr chosen = fixture_at("192.0.2.1:100");
+	struct ledger_lease lease;
+
+	p.by_kernel = true;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &lease), 0);
+	ledger_name_source(l, &lease, &chosen);
+	fixture_set(l, 0, "192.0.2.1", 100, 101);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:101");
+	expect_full(l, TARGET, NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	fixture_check(l);
+}
+
+Test(ledger, memory_is_as_large_as_promised_for_a_record_and_a_target)
+{
+	size_t fixed = ledger_bytes(0, 0);
+
+	cr_expect_leq(ledger_bytes(4096000, 0) - fixed, 4096000 * 65UL);
+	cr_expect_leq(ledger_bytes(0, 4096000) - fixed, 4096000 * 66UL);
+	cr_expect_lt(fixed, 16 << 20);
+}

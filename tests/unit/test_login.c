@@ -44,8 +44,9 @@ struct fixture {
 	struct config config;
 	struct config_user users[USERS];
 	struct login_service *service;
-	unsigned pending; /* attempts that will call back */
-	bool starting;    /* inside login_start() */
+	unsigned pending;   /* attempts that will call back */
+	bool starting;      /* inside login_start() */
+	struct addr client; /* who asks; family NONE: on a unix socket */
 };
 
 /* One login and what became of it. */
@@ -139,8 +140,8 @@ start_bytes(struct fixture *f, struct attempt *a, const char *user,
 {
 	a->f = f;
 	f->starting = true;
-	a->login =
-	    login_start(f->service, user, user_len, pass, pass_len, on_done, a);
+	a->login = login_start(
+	    f->service, &f->client, user, user_len, pass, pass_len, on_done, a);
 	f->starting = false;
 	cr_assert_not_null(a->login);
 	cr_expect_eq(a->calls, 0);
@@ -372,6 +373,30 @@ Test(login, a_full_queue_says_so_and_recovers)
 	cr_expect_eq(result_of(f, "alice", "secret"), LOGIN_OK);
 	for (size_t i = 0; i < CROWD; i++)
 		cr_expect_leq(a[i].calls, 1);
+	free(a);
+	fixture_free(f);
+}
+
+Test(login, one_address_that_guesses_keeps_nobody_out)
+{
+	enum { CROWD = 200 };
+	struct fixture *f = fixture_new();
+	struct attempt *a = calloc(CROWD, sizeof(*a));
+
+	cr_assert_not_null(a);
+	f->client = addr_v4(0xc0000201, 4711);
+	for (size_t i = 0; i < CROWD; i++) {
+		char pass[32];
+
+		f->client.port++;
+		snprintf(pass, sizeof(pass), "wrong%zu", i);
+		start(f, &a[i], "slow", pass);
+	}
+	f->client = addr_v4(0xc0000202, 4711);
+	cr_expect_eq(result_of(f, "alice", "secret"), LOGIN_OK);
+	for (size_t i = 0; i < CROWD; i++)
+		if (a[i].login != NULL)
+			cancel(&a[i]);
 	free(a);
 	fixture_free(f);
 }

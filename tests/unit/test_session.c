@@ -105,8 +105,8 @@ static const struct row rows[] = {
 	    SEES_NOTHING },
 	{ ROW(LOGIN, B("\1\5known\1p" TO("\177\0\0\1")), SENDS), GOES(DIALING),
 	    B("\1\0"), SEES_NOTHING },
-	{ ROW(LOGIN, B("\1\11no-memory\1p"), SENDS), REFUSES(LOGIN_FAILED),
-	    B("\1\1"), SEES_END },
+	{ ROW(LOGIN, B("\1\11no-memory\1p"), SENDS), CLOSES(MEMORY), B(""),
+	    SEES_END },
 	{ ROW(LOGIN, B("\5\1u\1p"), SENDS), CLOSES(MALFORMED), B(""),
 	    SEES_END },
 	{ ROW(LOGIN, B("\1\1\0\1p"), SENDS), CLOSES(MALFORMED), B(""),
@@ -142,7 +142,7 @@ static const struct row rows[] = {
 	    B("\1\1"), SEES_END },
 	{ ASKED(VERIFYING, B(TO("\177\0\0\1")), LOGIN_WRONG),
 	    REFUSES(LOGIN_FAILED), B("\1\1"), SEES_END },
-	{ ASKED(VERIFYING, B(""), LOGIN_BUSY), REFUSES(LOGIN_FAILED), B("\1\1"),
+	{ ASKED(VERIFYING, B(""), LOGIN_BUSY), CLOSES(LOGIN_BUSY), B(""),
 	    SEES_END },
 
 	/* The request. */
@@ -187,7 +187,7 @@ static const struct row rows[] = {
 	/* While the name is looked up. */
 	{ ROW(RESOLVING, B("ahead"), SENDS), STAYS(RESOLVING), B(""),
 	    SEES_NOTHING },
-	{ ROW(RESOLVING, B(""), ENDS), CLOSES(CLIENT_GONE), B(""), SEES_END },
+	{ ROW(RESOLVING, B(""), ENDS), STAYS(RESOLVING), B(""), SEES_NOTHING },
 	{ ROW(RESOLVING, B("ahead"), ENDS), STAYS(RESOLVING), B(""),
 	    SEES_NOTHING },
 	{ ROW(RESOLVING, B(""), RESETS), CLOSES(CLIENT_RESET), B(""),
@@ -213,11 +213,12 @@ static const struct row rows[] = {
 	/* While the target is dialled. */
 	{ ROW(DIALING, B("ahead"), SENDS), STAYS(DIALING), B(""),
 	    SEES_NOTHING },
-	{ ROW(DIALING, B(""), ENDS), CLOSES(CLIENT_GONE), B(""), SEES_END },
+	{ ROW(DIALING, B(""), ENDS), STAYS(DIALING), B(""), SEES_NOTHING },
 	{ ROW(DIALING, B("ahead"), ENDS), STAYS(DIALING), B(""), SEES_NOTHING },
 	{ ROW(DIALING, B(""), RESETS), CLOSES(CLIENT_RESET), B(""),
 	    SEES_NOTHING },
-	{ ROW(DIALING, B(""), TIME), STAYS(DIALING), B(""), SEES_NOTHING },
+	{ ROW(DIALING, B(""), TIME), REFUSES(CONNECT_TIMEOUT), REPLY("\6"),
+	    SEES_END },
 	{ ROW(DIALING, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
 	{ ASKED(DIALING, B(""), CLOSE_NONE), GOES(RELAYING), SUCCESS,
 	    SEES_NOTHING },
