@@ -16,9 +16,11 @@ pairs_listen(struct addr *at)
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(at, &ss);
 	int fd = socket(addr_domain(at), SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1;
 
 	if (fd < 0)
 		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, (struct sockaddr *)&ss, len) == 0 && listen(fd, 64) == 0 &&
 	    getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
 	    addr_from_sockaddr((struct sockaddr *)&ss, at) == 0)
