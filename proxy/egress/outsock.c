@@ -133,17 +133,19 @@ open_socket(const struct addr *target, int *out)
 	return 0;
 }
 
-/*
- * Is the whole port of `source` blocked, or was only the tuple taken? A range
- * connect from the port to port 1 of the same address answers: it stays on
- * this host, and fails with EADDRNOTAVAIL exactly when somebody's bind or
- * listen blocks the port.
- */
+/* Where probes go: nobody listens on these, and different workers begin with
+ * different ones. */
+#define PROBE_PORTS 6
+#define PROBE_TRIES 3
+
+/* A range connect from the leased port to `port` of the same address: it stays
+ * on this host. */
 static bool
-port_is_blocked(const struct ledger_lease *lease, const struct addr *target)
+probe_fails(
+    const struct ledger_lease *lease, const struct addr *target, uint16_t port)
 {
 	struct addr probe = lease->source;
-	bool blocked = false;
+	bool fails = false;
 	int fd;
 
 	if (is_by_route(&probe))
@@ -152,12 +154,32 @@ port_is_blocked(const struct ledger_lease *lease, const struct addr *target)
 			    : addr_v4(INADDR_LOOPBACK, 0);
 	if (open_socket(target, &fd) != 0)
 		return false;
-	probe.port = 1;
+	probe.port = port;
 	if (bind_source(fd, lease) == 0 &&
 	    set_range(fd, lease->source.port) == 0)
-		blocked = connect_to(fd, &probe) == -EADDRNOTAVAIL;
+		fails = connect_to(fd, &probe) == -EADDRNOTAVAIL;
 	close(fd);
-	return blocked;
+	return fails;
+}
+
+/*
+ * Is the whole port of `source` blocked, or was only the tuple taken? A probe
+ * fails with EADDRNOTAVAIL when somebody's bind or listen blocks the port, or
+ * when another worker's probe has the same tuple at this moment: so it is
+ * repeated with others.
+ */
+static bool
+port_is_blocked(
+    const struct ledger_lease *lease, const struct addr *target, uint8_t worker)
+{
+	for (unsigned i = 0; i < PROBE_TRIES; i++) {
+		unsigned port =
+		    1 + (worker + i * (1 + worker % 2)) % PROBE_PORTS;
+
+		if (!probe_fails(lease, target, (uint16_t)port))
+			return false;
+	}
+	return true;
 }
 
 static void
@@ -177,12 +199,12 @@ rest_port(struct egress *e, uint16_t port, uint64_t now_ms)
 /* The kernel refused the slot. Learns why and gives the lease back. */
 static void
 refused_slot(struct outsock *o, struct egress *e, const struct addr *target,
-    int error, uint64_t now_ms)
+    uint8_t worker, int error, uint64_t now_ms)
 {
 	bool blocked = error == -EADDRINUSE;
 
 	if (!blocked && o->lease.bind == POOL_RANGE)
-		blocked = port_is_blocked(&o->lease, target);
+		blocked = port_is_blocked(&o->lease, target, worker);
 	if (blocked)
 		rest_port(e, o->lease.source.port, now_ms);
 	else
@@ -249,7 +271,7 @@ outsock_open(struct outsock *o, struct egress *e, unsigned pool,
 			error = -EADDRINUSE;
 			break;
 		}
-		refused_slot(o, e, target, error, now_ms);
+		refused_slot(o, e, target, holder->worker, error, now_ms);
 		error = -EAGAIN;
 	}
 	if (error != -EAGAIN)

@@ -182,14 +182,15 @@ end(struct relay *r, enum relay_end how)
 	on_end(r, how);
 }
 
-/* A side whose end of stream was read is not read again, so that only the
- * event tells of its reset. */
+/* A side that is not read now, since its end was read or the other side takes
+ * nothing, is only told to have been reset by the event. */
 static bool
-was_reset(struct relay *r, const struct relay_half *h, struct stream *from)
+was_reset(struct relay *r, const struct relay_half *h, struct stream *from,
+    const struct stream *to)
 {
 	socklen_t len = sizeof(r->error);
 
-	if (!h->fin || !from->failed)
+	if (!from->failed || (!h->fin && h->kept == NULL && to->writable))
 		return false;
 	from->failed = false;
 	return getsockopt(from->fd, SOL_SOCKET, SO_ERROR, &r->error, &len) ==
@@ -210,11 +211,11 @@ relay_pump(struct relay *r)
 	uint64_t before = progress(r);
 	enum pump up, down;
 
-	if (was_reset(r, &r->up, r->client)) {
+	if (was_reset(r, &r->up, r->client, r->target)) {
 		end(r, RELAY_CLIENT_ERROR);
 		return;
 	}
-	if (was_reset(r, &r->down, r->target)) {
+	if (was_reset(r, &r->down, r->target, r->client)) {
 		end(r, RELAY_TARGET_ERROR);
 		return;
 	}

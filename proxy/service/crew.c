@@ -2,6 +2,7 @@
 #include "service/crew.h"
 
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -160,6 +161,7 @@ on_control(evutil_socket_t fd, short what, void *arg)
 	if (!is_present(w))
 		return;
 	crew->slot[w->slot].ready = true;
+	crew->on_slot_ready(w->slot, crew->arg);
 	wake_all(crew);
 	if (!crew->was_ready && is_whole(crew)) {
 		crew->was_ready = true;
@@ -207,6 +209,7 @@ run_child(struct crew *crew, const struct crew_order *order,
 		    strerror(-error));
 		return 1;
 	}
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	return worker_run(setup);
 }
 

@@ -34,6 +34,8 @@ struct crew {
 	bool closed;      /* on_closed was called */
 	uint64_t started; /* workers so far: numbers their sessions */
 	bool was_ready;   /* this generation was whole once */
+	/* The worker of a slot of this generation is ready to accept. */
+	void (*on_slot_ready)(unsigned slot, void *arg);
 	/* All workers of the generation are ready, for the first time. */
 	void (*on_ready)(void *arg);
 	/* A worker ended before its generation was ready for the first time. It

@@ -32,6 +32,8 @@ struct reign {
 	struct sockets sockets;
 	struct identity identity;
 	unsigned pools[LEDGER_POOLS_MAX]; /* ledger's id of each egress */
+	/* Whose each id is, this reign's new ones included. */
+	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1];
 	unsigned workers;
 	struct crew_order order;
 };
@@ -124,7 +126,8 @@ static uint64_t
 sessions_of_worker(
     const struct master *m, const struct config *c, unsigned workers)
 {
-	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * workers;
+	unsigned slots = workers > m->crew.slots ? workers : m->crew.slots;
+	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots;
 
 	return m->descriptors > others + 2 ? (m->descriptors - others) / 2 : 0;
 }
@@ -210,11 +213,11 @@ make_pools(struct master *m, struct reign *r, FILE *errors)
 }
 
 static int
-pool_id(struct master *m, const char *name, unsigned *out)
+pool_id(const struct reign *r, const char *name, unsigned *out)
 {
 	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++) {
-		if (m->pool_names[id][0] != '\0' &&
-		    strcmp(m->pool_names[id], name) != 0)
+		if (r->pool_names[id][0] != '\0' &&
+		    strcmp(r->pool_names[id], name) != 0)
 			continue;
 		*out = id;
 		return 0;
@@ -258,10 +261,11 @@ changes_bind_in_use(
 static int
 assign_pools(struct master *m, struct reign *r, FILE *errors)
 {
+	memcpy(r->pool_names, m->pool_names, sizeof(r->pool_names));
 	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
 		const struct pool *pool = &r->snapshot.pools[i];
 
-		if (pool_id(m, pool->name, &r->pools[i]) != 0) {
+		if (pool_id(r, pool->name, &r->pools[i]) != 0) {
 			fprintf(errors,
 			    "[egress %s] there have been %d names of pools "
 			    "since the start; restart to add more\n",
@@ -365,6 +369,7 @@ start_workers(struct master *m, struct reign *r)
 	r->order.tw_reuse = r->snapshot.host.tw_reuse;
 	m->log.level = r->snapshot.config->log_level;
 	m->reign = r;
+	memcpy(m->pool_names, r->pool_names, sizeof(m->pool_names));
 	crew_start(&m->crew, &r->order, slots_for(m, r));
 }
 
@@ -519,6 +524,18 @@ reload(struct master *m)
 	old = m->reign;
 	start_workers(m, r);
 	reign_free(old);
+}
+
+static void
+on_slot_ready(unsigned slot, void *arg)
+{
+	struct master *m = arg;
+	int error =
+	    sockets_listen(&m->reign->sockets, m->reign->snapshot.config, slot);
+
+	if (error != 0 && !m->stopping)
+		log_event(&m->log, LOG_LEVEL_ERROR, "listen_failed", "%s",
+		    strerror(-error));
 }
 
 static void
@@ -732,6 +749,7 @@ init(struct master *m, const char *path)
 	m->crew = (struct crew){ .loop = &m->loop,
 		.log = &m->log,
 		.shared = m->shared,
+		.on_slot_ready = on_slot_ready,
 		.on_ready = on_crew_ready,
 		.on_failure = on_crew_failure,
 		.on_closed = on_crew_closed,

@@ -56,14 +56,13 @@ open_tcp(const struct addr *a, bool shared_port, int *out)
 
 /* Options which accepted sockets inherit, so that no session sets them. The
  * linger makes the death of a worker a reset for its clients. */
-static int
-start_listening(int fd, const struct config_listen *listen_config)
+static void
+set_options(int fd)
 {
 	struct linger abort = { .l_onoff = 1, .l_linger = 0 };
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
 	(void)set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	return listen(fd, (int)listen_config->backlog) == 0 ? 0 : -errno;
 }
 
 /* Without SO_REUSEPORT the bind fails while another instance listens. */
@@ -107,8 +106,7 @@ add_fd(struct endpoint *e, int fd)
 }
 
 static int
-open_slots(struct endpoint *e, unsigned slots,
-    const struct config_listen *listen_config)
+open_slots(struct endpoint *e, unsigned slots)
 {
 	int error = 0;
 
@@ -121,7 +119,7 @@ open_slots(struct endpoint *e, unsigned slots,
 		if (error == 0 && e->actual.port == 0)
 			error = read_port(fd, &e->actual);
 		if (error == 0)
-			error = start_listening(fd, listen_config);
+			set_options(fd);
 	}
 	return error;
 }
@@ -187,8 +185,7 @@ open_unix(struct endpoint *e, const struct config_listen *listen_config)
 		error = bind_unix(e, fd, &sun);
 	if (error == 0)
 		error = set_mode(e, listen_config);
-	if (error == 0)
-		error = start_listening(fd, listen_config);
+	set_options(fd);
 	return error;
 }
 
@@ -253,14 +250,8 @@ fill_endpoint(struct endpoint *e, const struct config_listen *listen_config,
 		error = probe_free(&e->asked);
 	if (error != 0)
 		return error;
-	/* Options and backlog may have changed. */
-	for (size_t i = 0; i < e->fd_count; i++) {
-		error = start_listening(e->fds[i], listen_config);
-		if (error != 0)
-			return error;
-	}
 	if (e->path[0] == '\0')
-		return open_slots(e, slots, listen_config);
+		return open_slots(e, slots);
 	return before != NULL ? set_mode(e, listen_config)
 			      : open_unix(e, listen_config);
 }
@@ -334,6 +325,21 @@ sockets_open(struct sockets *out, const struct config *config, unsigned slots,
 		explain(&s, config, error, error_text, size);
 	sockets_abandon(&s, old);
 	return error;
+}
+
+int
+sockets_listen(
+    const struct sockets *s, const struct config *config, unsigned slot)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		const struct endpoint *e = &s->endpoints[i];
+		size_t n = e->path[0] != '\0' ? 0 : slot;
+		int backlog = (int)config->listens[e->listen].backlog;
+
+		if (n < e->fd_count && listen(e->fds[n], backlog) != 0)
+			return -errno;
+	}
+	return 0;
 }
 
 static void

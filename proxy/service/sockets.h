@@ -33,11 +33,17 @@ struct sockets {
 
 /*
  * Makes the set that `config` wants for `slots` slots: endpoints of `old` that
- * are still wanted are shared with it, others are opened. On error nothing is
- * changed, and `error` says in words what failed (address and reason).
+ * are still wanted are shared with it, others are opened: bound, which reserves
+ * the address, but not listening. On error nothing is changed, and `error` says
+ * in words what failed (address and reason).
  */
 MUST_USE int sockets_open(struct sockets *out, const struct config *config,
     unsigned slots, struct sockets *old, char *error, size_t size);
+
+/* Listens on the sockets of `slot`, and on the unix sockets: somebody is there
+ * to accept. Once more does no harm. A negative errno. */
+MUST_USE int sockets_listen(
+    const struct sockets *s, const struct config *config, unsigned slot);
 
 /* `new` stays; what `old` alone has is closed, and its unix sockets removed. */
 void sockets_commit(struct sockets *old);

@@ -119,7 +119,8 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 	update_gates(w);
 }
 
-/* Descriptors or memory have run out: the queue waits, nothing spins. */
+/* Descriptors or memory have run out, or the like: the queue waits, nothing
+ * spins. */
 static void
 pause_accepting(struct worker *w, int error)
 {
@@ -148,11 +149,15 @@ accept_one(struct gate *g)
 	return 0;
 }
 
+/* Of the one connection, which is gone; the next may be well. accept(2). */
 static bool
-is_shortage(int error)
+is_of_connection(int error)
 {
-	return error == -EMFILE || error == -ENFILE || error == -ENOBUFS ||
-	       error == -ENOMEM;
+	return error == -ECONNABORTED || error == -EINTR || error == -EPROTO ||
+	       error == -ENETDOWN || error == -ENOPROTOOPT ||
+	       error == -EHOSTDOWN || error == -ENONET ||
+	       error == -EHOSTUNREACH || error == -EOPNOTSUPP ||
+	       error == -ENETUNREACH;
 }
 
 static void
@@ -163,18 +168,14 @@ accept_some(struct gate *g, unsigned limit)
 	for (unsigned i = 0; i < limit && has_room(w); i++) {
 		int error = accept_one(g);
 
-		if (error == -EAGAIN)
-			return;
-		if (is_shortage(error)) {
-			pause_accepting(w, -error);
-			return;
-		}
+		if (error == 0 || is_of_connection(error))
+			continue;
 		/* A reload has taken the listener away. */
-		if (error == -EINVAL || error == -EBADF) {
+		if (error == -EINVAL || error == -EBADF)
 			watch(g, false);
-			return;
-		}
-		/* Others are of the one connection, which is gone. */
+		else if (error != -EAGAIN)
+			pause_accepting(w, -error);
+		return;
 	}
 }
 

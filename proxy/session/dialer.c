@@ -46,6 +46,7 @@ reason_of(int error)
 		return CLOSE_MEMORY;
 	case ECONNREFUSED:
 	case ECONNRESET:
+	case EPIPE: /* accepted, and reset at once */
 		return CLOSE_REFUSED;
 	case ENETUNREACH:
 	case ENETDOWN:

@@ -15,6 +15,8 @@
  * reset which unread bytes would cause. */
 #define LINGER_MS 2000
 
+#define DRAIN_BYTES (64 * 1024)
+
 /* A relay without bytes for so long is looked at once more: an error that came
  * together with bytes has no event of its own. Then keepalive is set, and the
  * longer timeouts begin. */
@@ -193,15 +195,15 @@ session_close(struct session *s, enum close_reason reason)
 	s->env->on_end(s->env->on_end_arg);
 }
 
-/* Reads and drops what the client still sends, so that the refusal arrives. */
+/* Reads and drops what the client still sends, so that the refusal arrives; a
+ * share of it a pass, as a flood is nobody's due. */
 static void
 drain_client(struct session *s)
 {
 	ssize_t n = 1;
 
-	for (int reads = 0; n > 0 && s->client.readable && reads < 16; reads++)
-		n = stream_read(
-		    &s->client, s->env->loop->scratch, LOOP_SCRATCH_BYTES);
+	for (int reads = 0; n > 0 && s->client.readable && reads < 4; reads++)
+		n = stream_read(&s->client, s->env->loop->scratch, DRAIN_BYTES);
 	if (n == 0 || (n < 0 && n != -EAGAIN))
 		session_close(s, s->reason);
 }

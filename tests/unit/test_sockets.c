@@ -69,6 +69,18 @@ config_of_unix(const char *path, const char *more)
 	return config_of(address, more);
 }
 
+/* Opens, and listens on every slot. */
+static int
+open_all(struct sockets *out, const struct config *c, unsigned slots,
+    struct sockets *old, char *error_text, size_t size)
+{
+	int error = sockets_open(out, c, slots, old, error_text, size);
+
+	for (unsigned i = 0; error == 0 && i < slots; i++)
+		error = sockets_listen(out, c, i);
+	return error;
+}
+
 static int
 try_open(struct bench *b, struct sockets *out, const char *addresses,
     unsigned slots, struct sockets *old)
@@ -77,7 +89,7 @@ try_open(struct bench *b, struct sockets *out, const char *addresses,
 	int error;
 
 	b->error[0] = '\0';
-	error = sockets_open(out, c, slots, old, b->error, sizeof(b->error));
+	error = open_all(out, c, slots, old, b->error, sizeof(b->error));
 	config_free(c);
 	return error;
 }
@@ -280,8 +292,7 @@ Test(sockets, an_address_that_is_not_ours_is_named)
 	{
 		struct config *c = config_of(text, "clients = 127.0.0.1");
 
-		cr_expect_eq(
-		    sockets_open(&s, c, 2, NULL, b.error, sizeof(b.error)),
+		cr_expect_eq(open_all(&s, c, 2, NULL, b.error, sizeof(b.error)),
 		    -EADDRNOTAVAIL);
 		config_free(c);
 	}
@@ -299,7 +310,7 @@ Test(sockets, a_unix_socket_is_one_for_all_slots)
 	struct stat st;
 	int client;
 
-	cr_assert_eq(sockets_open(&s, c, 4, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&s, c, 4, NULL, b.error, TEXT_SIZE), 0);
 	cr_expect_eq(s.endpoints[0].fd_count, 1);
 	cr_expect_eq(s.endpoints[0].actual.family, ADDR_NONE);
 	cr_assert_eq(lstat(b.a, &st), 0);
@@ -320,11 +331,11 @@ Test(sockets, a_unix_socket_may_be_left_to_those_who_come)
 	struct config *c = config_of_unix(b.a, "");
 	struct sockets s;
 
-	cr_assert_eq(sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
 	sockets_close(&s, false);
 	cr_expect(exists(b.a));
 	/* Now it is stale, and is replaced. */
-	cr_assert_eq(sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
 	sockets_close(&s, true);
 	config_free(c);
 	bench_close(&b);
@@ -338,7 +349,7 @@ Test(sockets, a_stale_unix_socket_is_replaced)
 	int client;
 
 	somebodys(b.a, false);
-	cr_assert_eq(sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
 	client = connect_path(b.a);
 	cr_expect_geq(client, 0);
 	close(client);
@@ -354,8 +365,7 @@ Test(sockets, a_live_unix_socket_is_left_alone)
 	struct sockets s;
 	int client, fd = somebodys(b.a, true);
 
-	cr_expect_eq(
-	    sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), -EADDRINUSE);
+	cr_expect_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), -EADDRINUSE);
 	cr_expect_not_null(strstr(b.error, b.a), "%s", b.error);
 	client = connect_path(b.a);
 	cr_expect_geq(client, 0, "it is not there any more");
@@ -375,7 +385,7 @@ Test(sockets, a_file_that_is_no_socket_is_left_alone)
 
 	cr_assert_geq(fd, 0);
 	close(fd);
-	cr_expect_eq(sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), -EEXIST);
+	cr_expect_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), -EEXIST);
 	cr_expect(exists(b.a));
 	unlink(b.a);
 	config_free(c);
@@ -389,7 +399,7 @@ Test(sockets, a_file_that_took_our_place_is_not_removed)
 	struct sockets s;
 	int fd;
 
-	cr_assert_eq(sockets_open(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&s, c, 1, NULL, b.error, TEXT_SIZE), 0);
 	unlink(b.a);
 	fd = somebodys(b.a, true);
 	sockets_close(&s, true);
@@ -516,9 +526,8 @@ Test(sockets, a_unix_socket_that_is_kept_gets_its_new_mode)
 	struct sockets old, new;
 	struct stat st;
 
-	cr_assert_eq(sockets_open(&old, first, 1, NULL, b.error, TEXT_SIZE), 0);
-	cr_assert_eq(
-	    sockets_open(&new, second, 1, &old, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&old, first, 1, NULL, b.error, TEXT_SIZE), 0);
+	cr_assert_eq(open_all(&new, second, 1, &old, b.error, TEXT_SIZE), 0);
 	sockets_commit(&old);
 	cr_assert_eq(lstat(b.a, &st), 0);
 	cr_expect_eq(st.st_mode & 0777, 0666);
