@@ -15,28 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "service/crew.h"
-#include "service/snapshot.h"
-
-/* Descriptors of a worker that are not sessions': libraries, logs, lookups. */
-#define SPARE_DESCRIPTORS 128
+#include "service/lines.h"
+#include "service/reign.h"
 
 /* The ledger is sized for more than the sessions at start: for what cools, and
  * for a reload that raises max-sessions. It is not reserved. */
 #define LEDGER_FACTOR     4
 #define LEDGER_LEASES_MIN (1u << 18)
-
-/* What one configuration put in force; two of them during a reload. */
-struct reign {
-	struct snapshot snapshot;
-	struct sockets sockets;
-	struct identity identity;
-	unsigned pools[LEDGER_POOLS_MAX]; /* ledger's id of each egress */
-	/* Whose each id is, this reign's new ones included. */
-	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1];
-	unsigned workers;
-	struct crew_order order;
-};
 
 struct master {
 	const char *path;
@@ -47,11 +32,9 @@ struct master {
 	struct shared *shared;
 	void *ledger_memory;
 	size_t ledger_bytes;
-	struct ledger *ledger;
-	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1]; /* by id */
+	struct reign_base base;
 	struct crew crew;
 	struct reign *reign;
-	uint64_t descriptors;
 	bool announced; /* READY=1 was said once */
 	bool reloading, reload_waits;
 	bool stopping;
@@ -59,289 +42,6 @@ struct master {
 };
 
 static const int signal_numbers[] = { SIGHUP, SIGTERM, SIGINT, SIGCHLD };
-
-/* ---- lines of a FILE into the log ---- */
-
-struct lines {
-	char *text;
-	size_t size;
-	FILE *file;
-};
-
-static void
-lines_open(struct lines *l)
-{
-	*l = (struct lines){ 0 };
-	l->file = open_memstream(&l->text, &l->size);
-	must(l->file != NULL);
-}
-
-/* Logs each line as one event and closes. */
-static void
-lines_log(struct lines *l, struct log *log, enum log_level level,
-    const char *event, const char *key)
-{
-	char *rest, *line;
-
-	fclose(l->file);
-	rest = l->text;
-	while (rest != NULL && (line = strsep(&rest, "\n")) != NULL) {
-		if (*line == '\0')
-			continue;
-		log_begin(log, level, event);
-		log_text(log, key, line);
-		log_end(log);
-	}
-	free(l->text);
-}
-
-/* ---- sizes ---- */
-
-static unsigned
-processors(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n < 1 ? 1 : n > SLOTS_MAX ? SLOTS_MAX : (unsigned)n;
-}
-
-static uint64_t
-endpoints_of(const struct config *c)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < c->listen_count; i++)
-		for (size_t a = 0; a < c->listens[i].address_count; a++) {
-			const struct config_address *at =
-			    &c->listens[i].addresses[a];
-
-			n += at->ports.last - at->ports.first + 1u;
-		}
-	return n;
-}
-
-/* Two descriptors a session; each worker also has the sockets of every slot
- * and an eventfd for each. */
-static uint64_t
-sessions_of_worker(
-    const struct master *m, const struct config *c, unsigned workers)
-{
-	unsigned slots = workers > m->crew.slots ? workers : m->crew.slots;
-	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots;
-
-	return m->descriptors > others + 2 ? (m->descriptors - others) / 2 : 0;
-}
-
-/* As many workers as processors, or as the descriptors of max-sessions ask
- * for. */
-static int
-size_reign(const struct master *m, struct reign *r, FILE *errors)
-{
-	const struct config *c = r->snapshot.config;
-	unsigned workers = c->workers != 0 ? c->workers : processors();
-	uint64_t here;
-
-	if (workers > SLOTS_MAX)
-		workers = SLOTS_MAX;
-	here = sessions_of_worker(m, c, workers);
-	while (c->workers == 0 && here * workers < c->max_sessions &&
-	       workers < SLOTS_MAX) {
-		workers++;
-		here = sessions_of_worker(m, c, workers);
-	}
-	if (here == 0) {
-		fprintf(errors,
-		    "a process may have %ju descriptors only, too few for %u "
-		    "workers: raise LimitNOFILE, or lower workers\n",
-		    (uintmax_t)m->descriptors, workers);
-		return -EMFILE;
-	}
-	if (here * workers < c->max_sessions) {
-		fprintf(errors,
-		    "max-sessions = %u needs two descriptors a session, more "
-		    "than %u workers may have (%ju each): raise LimitNOFILE, "
-		    "or "
-		    "set workers = auto\n",
-		    c->max_sessions, workers, (uintmax_t)m->descriptors);
-		return -EMFILE;
-	}
-	r->workers = workers;
-	r->order.max_sessions =
-	    c->max_sessions != 0 ? c->max_sessions : here * workers;
-	return 0;
-}
-
-/* ---- making a reign ---- */
-
-static void
-reign_free(struct reign *r)
-{
-	if (r == NULL)
-		return;
-	snapshot_fini(&r->snapshot);
-	free(r);
-}
-
-static size_t
-own_ports(const struct sockets *s, uint16_t *ports, size_t max)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < s->count && n < max; i++)
-		if (s->endpoints[i].actual.family != ADDR_NONE)
-			ports[n++] = s->endpoints[i].actual.port;
-	return n;
-}
-
-static int
-make_pools(struct master *m, struct reign *r, FILE *errors)
-{
-	size_t count = r->sockets.count;
-	uint16_t *ports = calloc(count + 1, sizeof(*ports));
-	struct lines warnings;
-	int error;
-
-	if (ports == NULL)
-		return -ENOMEM;
-	lines_open(&warnings);
-	error = snapshot_make_pools(&r->snapshot, ports,
-	    own_ports(&r->sockets, ports, count), errors, warnings.file);
-	lines_log(
-	    &warnings, &m->log, LOG_LEVEL_WARNING, "bind_fallback", "msg");
-	free(ports);
-	return error;
-}
-
-static int
-pool_id(const struct reign *r, const char *name, unsigned *out)
-{
-	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++) {
-		if (r->pool_names[id][0] != '\0' &&
-		    strcmp(r->pool_names[id], name) != 0)
-			continue;
-		*out = id;
-		return 0;
-	}
-	return -ENOSPC;
-}
-
-/* A port in use is bound one way; the other way would fail beside it. */
-static bool
-changes_bind_in_use(
-    struct master *m, unsigned id, const struct pool *next, FILE *errors)
-{
-	uint64_t now_ms = loop_now(&m->loop);
-	struct pool now;
-	bool found = false;
-
-	if (!ledger_get_pool(m->ledger, id, &now))
-		return false;
-	for (unsigned a = 0; a < now.range_count && !found; a++) {
-		for (unsigned b = 0; b < next->range_count && !found; b++) {
-			const struct pool_range *x = &now.ranges[a];
-			const struct pool_range *y = &next->ranges[b];
-			uint16_t first =
-			    x->first > y->first ? x->first : y->first;
-			uint16_t last = x->last < y->last ? x->last : y->last;
-
-			found = first <= last && x->bind != y->bind &&
-				ledger_uses_ports(
-				    m->ledger, id, first, last, now_ms);
-			if (found)
-				fprintf(errors,
-				    "[egress %s] ports %u-%u are in use and "
-				    "would be bound another way: wait until "
-				    "their sessions have ended, or restart\n",
-				    next->name, first, last);
-		}
-	}
-	return found;
-}
-
-static int
-assign_pools(struct master *m, struct reign *r, FILE *errors)
-{
-	memcpy(r->pool_names, m->pool_names, sizeof(r->pool_names));
-	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
-		const struct pool *pool = &r->snapshot.pools[i];
-
-		if (pool_id(r, pool->name, &r->pools[i]) != 0) {
-			fprintf(errors,
-			    "[egress %s] there have been %d names of pools "
-			    "since the start; restart to add more\n",
-			    pool->name, LEDGER_POOLS_MAX);
-			return -ENOSPC;
-		}
-		if (changes_bind_in_use(m, r->pools[i], pool, errors))
-			return -EBUSY;
-		/* Reserved here, so that the next one gets another id. */
-		strcpy_bounded(
-		    m->pool_names[r->pools[i]], POOL_NAME_MAX + 1, pool->name);
-	}
-	return 0;
-}
-
-/* Slots of sockets are never taken away from the workers that have them. */
-static unsigned
-slots_for(const struct master *m, const struct reign *r)
-{
-	return r->workers > m->crew.slots ? r->workers : m->crew.slots;
-}
-
-/* The whole of a reload that can fail, without changing what is in force. */
-static int
-prepare(struct master *m, struct reign *r, FILE *errors)
-{
-	struct sockets *old = m->reign != NULL ? &m->reign->sockets : NULL;
-	char why[512];
-	int error = size_reign(m, r, errors);
-
-	if (error != 0)
-		return error;
-	if (privileges_find(r->snapshot.config->user, &r->identity) != 0) {
-		fprintf(errors,
-		    "user = %s: no such user, or not started as "
-		    "root\n",
-		    r->snapshot.config->user);
-		return -EINVAL;
-	}
-	error = sockets_open(&r->sockets, r->snapshot.config, slots_for(m, r),
-	    old, why, sizeof(why));
-	if (error != 0) {
-		fprintf(errors, "%s\n", why);
-		return error;
-	}
-	error = make_pools(m, r, errors);
-	if (error == 0)
-		error = assign_pools(m, r, errors);
-	if (error != 0)
-		sockets_abandon(&r->sockets, old);
-	return error;
-}
-
-static int
-put_pools(struct master *m, struct reign *r, FILE *errors)
-{
-	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
-		const struct pool *pool = &r->snapshot.pools[i];
-		struct pool now;
-		int error = 0;
-
-		/* What has not changed keeps its entries as they are. */
-		if (!ledger_get_pool(m->ledger, r->pools[i], &now) ||
-		    !pool_equal(&now, pool))
-			error = ledger_set_pool(m->ledger, r->pools[i], pool);
-
-		if (error != 0) {
-			fprintf(errors,
-			    "[egress %s] the table of source addresses is "
-			    "full: restart\n",
-			    pool->name);
-			return error;
-		}
-	}
-	return 0;
-}
 
 /* The last that can fail. From here on the workers' copies of the old sockets
  * may go. */
@@ -356,7 +56,7 @@ put_in_force(struct master *m, struct reign *r, FILE *errors)
 				     : strerror(-error));
 		return error;
 	}
-	return put_pools(m, r, errors);
+	return reign_put_pools(&m->base, r, errors);
 }
 
 static void
@@ -369,8 +69,9 @@ start_workers(struct master *m, struct reign *r)
 	r->order.tw_reuse = r->snapshot.host.tw_reuse;
 	m->log.level = r->snapshot.config->log_level;
 	m->reign = r;
-	memcpy(m->pool_names, r->pool_names, sizeof(m->pool_names));
-	crew_start(&m->crew, &r->order, slots_for(m, r));
+	memcpy(m->base.pool_names, r->pool_names, sizeof(m->base.pool_names));
+	m->base.slots = reign_slots(&m->base, r);
+	crew_start(&m->crew, &r->order, m->base.slots);
 }
 
 static void
@@ -423,7 +124,7 @@ make_ledger(struct master *m, uint64_t sessions)
 	    getrandom(key, sizeof(key), 0) != sizeof(key))
 		return -ENOMEM;
 	return ledger_init(m->ledger_memory, (uint32_t)leases, (uint32_t)leases,
-	    key, &m->ledger);
+	    key, &m->base.ledger);
 }
 
 static int
@@ -449,12 +150,12 @@ start(struct master *m)
 		return fail_start(m, &errors, 2);
 	}
 	m->log.level = r->snapshot.config->log_level;
-	error = size_reign(m, r, errors.file);
+	error = reign_size(&m->base, r, errors.file);
 	if (error == 0)
 		error = make_ledger(m, r->order.max_sessions);
-	m->crew.ledger = m->ledger;
+	m->crew.ledger = m->base.ledger;
 	if (error == 0)
-		error = prepare(m, r, errors.file);
+		error = reign_prepare(&m->base, r, m->reign, errors.file);
 	if (error == 0) {
 		error = put_in_force(m, r, errors.file);
 		if (error != 0)
@@ -493,6 +194,7 @@ reload(struct master *m)
 
 	must(r != NULL);
 	m->reloading = true;
+	m->base.now_ms = loop_now(&m->loop);
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld",
 	    (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
@@ -503,7 +205,7 @@ reload(struct master *m)
 		reload_failed(m, r, &errors);
 		return;
 	}
-	if (prepare(m, r, errors.file) != 0) {
+	if (reign_prepare(&m->base, r, m->reign, errors.file) != 0) {
 		reload_failed(m, r, &errors);
 		return;
 	}
@@ -512,7 +214,7 @@ reload(struct master *m)
 
 		/* The pools of before, which fitted. */
 		lines_open(&ignored);
-		must(put_pools(m, m->reign, ignored.file) == 0);
+		must(reign_put_pools(&m->base, m->reign, ignored.file) == 0);
 		fclose(ignored.file);
 		free(ignored.text);
 		sockets_abandon(&r->sockets, &m->reign->sockets);
@@ -734,7 +436,8 @@ init(struct master *m, const char *path)
 	log_init(&m->log, fd, LOG_LEVEL_INFO,
 	    log_style_of(STDERR_FILENO, getenv("JOURNAL_STREAM")));
 	signal(SIGPIPE, SIG_IGN);
-	m->descriptors = privileges_raise_descriptors();
+	m->base.log = &m->log;
+	m->base.descriptors = privileges_raise_descriptors();
 	m->shared = map_shared("fourfold-shared", sizeof(*m->shared));
 	if (m->shared == NULL || loop_init(&m->loop) != 0)
 		return -ENOMEM;

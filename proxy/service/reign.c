@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: ISC */
+#include "service/reign.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "service/lines.h"
+
+/* Descriptors of a worker that are not sessions': libraries, logs, lookups. */
+#define SPARE_DESCRIPTORS 128
+
+static unsigned
+processors(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : n > SLOTS_MAX ? SLOTS_MAX : (unsigned)n;
+}
+
+static uint64_t
+endpoints_of(const struct config *c)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < c->listen_count; i++)
+		for (size_t a = 0; a < c->listens[i].address_count; a++) {
+			const struct config_address *at =
+			    &c->listens[i].addresses[a];
+
+			n += at->ports.last - at->ports.first + 1u;
+		}
+	return n;
+}
+
+/* Two descriptors a session; each worker also has the sockets of every slot
+ * and an eventfd for each. */
+static uint64_t
+sessions_of_worker(
+    const struct reign_base *base, const struct config *c, unsigned workers)
+{
+	unsigned slots = workers > base->slots ? workers : base->slots;
+	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots;
+
+	return base->descriptors > others + 2 ? (base->descriptors - others) / 2
+					      : 0;
+}
+
+/* As many workers as processors, or as the descriptors of max-sessions ask
+ * for. */
+int
+reign_size(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	const struct config *c = r->snapshot.config;
+	unsigned workers = c->workers != 0 ? c->workers : processors();
+	uint64_t here;
+
+	if (workers > SLOTS_MAX)
+		workers = SLOTS_MAX;
+	here = sessions_of_worker(base, c, workers);
+	while (c->workers == 0 && here * workers < c->max_sessions &&
+	       workers < SLOTS_MAX) {
+		workers++;
+		here = sessions_of_worker(base, c, workers);
+	}
+	if (here == 0) {
+		fprintf(errors,
+		    "a process may have %ju descriptors only, too few for %u "
+		    "workers: raise LimitNOFILE, or lower workers\n",
+		    (uintmax_t)base->descriptors, workers);
+		return -EMFILE;
+	}
+	if (here * workers < c->max_sessions) {
+		fprintf(errors,
+		    "max-sessions = %u needs two descriptors a session, more "
+		    "than %u workers may have (%ju each): raise LimitNOFILE, "
+		    "or "
+		    "set workers = auto\n",
+		    c->max_sessions, workers, (uintmax_t)base->descriptors);
+		return -EMFILE;
+	}
+	r->workers = workers;
+	r->order.max_sessions =
+	    c->max_sessions != 0 ? c->max_sessions : here * workers;
+	return 0;
+}
+
+void
+reign_free(struct reign *r)
+{
+	if (r == NULL)
+		return;
+	snapshot_fini(&r->snapshot);
+	free(r);
+}
+
+static size_t
+own_ports(const struct sockets *s, uint16_t *ports, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->count && n < max; i++)
+		if (s->endpoints[i].actual.family != ADDR_NONE)
+			ports[n++] = s->endpoints[i].actual.port;
+	return n;
+}
+
+static int
+make_pools(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	size_t count = r->sockets.count;
+	uint16_t *ports = calloc(count + 1, sizeof(*ports));
+	struct lines warnings;
+	int error;
+
+	if (ports == NULL)
+		return -ENOMEM;
+	lines_open(&warnings);
+	error = snapshot_make_pools(&r->snapshot, ports,
+	    own_ports(&r->sockets, ports, count), errors, warnings.file);
+	lines_log(
+	    &warnings, base->log, LOG_LEVEL_WARNING, "bind_fallback", "msg");
+	free(ports);
+	return error;
+}
+
+static int
+pool_id(const struct reign *r, const char *name, unsigned *out)
+{
+	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++) {
+		if (r->pool_names[id][0] != '\0' &&
+		    strcmp(r->pool_names[id], name) != 0)
+			continue;
+		*out = id;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+/* A port in use is bound one way; the other way would fail beside it. */
+static bool
+changes_bind_in_use(const struct reign_base *base, unsigned id,
+    const struct pool *next, FILE *errors)
+{
+	uint64_t now_ms = base->now_ms;
+	struct pool now;
+	bool found = false;
+
+	if (!ledger_get_pool(base->ledger, id, &now))
+		return false;
+	for (unsigned a = 0; a < now.range_count && !found; a++) {
+		for (unsigned b = 0; b < next->range_count && !found; b++) {
+			const struct pool_range *x = &now.ranges[a];
+			const struct pool_range *y = &next->ranges[b];
+			uint16_t first =
+			    x->first > y->first ? x->first : y->first;
+			uint16_t last = x->last < y->last ? x->last : y->last;
+
+			found = first <= last && x->bind != y->bind &&
+				ledger_uses_ports(
+				    base->ledger, id, first, last, now_ms);
+			if (found)
+				fprintf(errors,
+				    "[egress %s] ports %u-%u are in use and "
+				    "would be bound another way: wait until "
+				    "their sessions have ended, or restart\n",
+				    next->name, first, last);
+		}
+	}
+	return found;
+}
+
+static int
+assign_pools(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	memcpy(r->pool_names, base->pool_names, sizeof(r->pool_names));
+	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
+		const struct pool *pool = &r->snapshot.pools[i];
+
+		if (pool_id(r, pool->name, &r->pools[i]) != 0) {
+			fprintf(errors,
+			    "[egress %s] there have been %d names of pools "
+			    "since the start; restart to add more\n",
+			    pool->name, LEDGER_POOLS_MAX);
+			return -ENOSPC;
+		}
+		if (changes_bind_in_use(base, r->pools[i], pool, errors))
+			return -EBUSY;
+		/* Reserved here, so that the next one gets another id. */
+		strcpy_bounded(
+		    r->pool_names[r->pools[i]], POOL_NAME_MAX + 1, pool->name);
+	}
+	return 0;
+}
+
+/* Slots of sockets are never taken away from the workers that have them. */
+unsigned
+reign_slots(const struct reign_base *base, const struct reign *r)
+{
+	return r->workers > base->slots ? r->workers : base->slots;
+}
+
+/* The whole of a reload that can fail, without changing what is in force. */
+int
+reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
+    FILE *errors)
+{
+	struct sockets *old = now != NULL ? &now->sockets : NULL;
+	char why[512];
+	int error = reign_size(base, r, errors);
+
+	if (error != 0)
+		return error;
+	if (privileges_find(r->snapshot.config->user, &r->identity) != 0) {
+		fprintf(errors,
+		    "user = %s: no such user, or not started as "
+		    "root\n",
+		    r->snapshot.config->user);
+		return -EINVAL;
+	}
+	error = sockets_open(&r->sockets, r->snapshot.config,
+	    reign_slots(base, r), old, why, sizeof(why));
+	if (error != 0) {
+		fprintf(errors, "%s\n", why);
+		return error;
+	}
+	error = make_pools(base, r, errors);
+	if (error == 0)
+		error = assign_pools(base, r, errors);
+	if (error != 0)
+		sockets_abandon(&r->sockets, old);
+	return error;
+}
+
+int
+reign_put_pools(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
+		const struct pool *pool = &r->snapshot.pools[i];
+		struct pool now;
+		int error = 0;
+
+		/* What has not changed keeps its entries as they are. */
+		if (!ledger_get_pool(base->ledger, r->pools[i], &now) ||
+		    !pool_equal(&now, pool))
+			error =
+			    ledger_set_pool(base->ledger, r->pools[i], pool);
+
+		if (error != 0) {
+			fprintf(errors,
+			    "[egress %s] the table of source addresses is "
+			    "full: restart\n",
+			    pool->name);
+			return error;
+		}
+	}
+	return 0;
+}
