@@ -146,10 +146,18 @@ size_reign(const struct master *m, struct reign *r, FILE *errors)
 		workers++;
 		here = sessions_of_worker(m, c, workers);
 	}
-	if (here == 0 || here * workers < c->max_sessions) {
+	if (here == 0) {
 		fprintf(errors,
-		    "max-sessions = %u needs more descriptors than %u workers "
-		    "may have (%ju each, two a session): raise LimitNOFILE, or "
+		    "a process may have %ju descriptors only, too few for %u "
+		    "workers: raise LimitNOFILE, or lower workers\n",
+		    (uintmax_t)m->descriptors, workers);
+		return -EMFILE;
+	}
+	if (here * workers < c->max_sessions) {
+		fprintf(errors,
+		    "max-sessions = %u needs two descriptors a session, more "
+		    "than %u workers may have (%ju each): raise LimitNOFILE, "
+		    "or "
 		    "set workers = auto\n",
 		    c->max_sessions, workers, (uintmax_t)m->descriptors);
 		return -EMFILE;

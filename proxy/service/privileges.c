@@ -39,6 +39,7 @@ privileges_find(const char *user, struct identity *out)
 		    look_up("fourfold", &id) == 0 ? 0 : look_up("nobody", &id);
 	if (error != 0)
 		return error;
+	id.chosen = user[0] == '\0';
 	id.change = id.name[0] != '\0' && id.uid != geteuid();
 	if (id.change && geteuid() != 0)
 		return -EPERM;
@@ -51,8 +52,9 @@ privileges_drop(const struct identity *id)
 {
 	if (!id->change)
 		return 0;
-	if (initgroups(id->name, id->gid) != 0 || setgid(id->gid) != 0 ||
-	    setuid(id->uid) != 0)
+	if (initgroups(id->name, id->gid) != 0)
+		return id->chosen && errno == EPERM ? 0 : -errno;
+	if (setgid(id->gid) != 0 || setuid(id->uid) != 0)
 		return -errno;
 	return setuid(0) == 0 ? -EPERM : 0;
 }

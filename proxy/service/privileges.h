@@ -11,6 +11,7 @@
 
 struct identity {
 	bool change; /* false: stay who we are */
+	bool chosen; /* by auto, not by the operator */
 	uid_t uid;
 	gid_t gid;
 	char name[33];
@@ -23,7 +24,8 @@ struct identity {
  */
 MUST_USE int privileges_find(const char *user, struct identity *out);
 
-/* Becomes that user for good. */
+/* Becomes that user for good. A root that may not change (of a user namespace
+ * without that user) stays what it is when the choice was ours. */
 MUST_USE int privileges_drop(const struct identity *identity);
 
 /* Raises the limit of descriptors as far as is allowed; what it is then. */

@@ -226,17 +226,18 @@ handshake_read(struct session *s)
 void
 handshake_watch(struct session *s)
 {
+	socklen_t len = sizeof(s->error);
 	uint8_t byte;
-	ssize_t n;
 
-	if (!s->client.fin && !s->client.failed)
-		return;
-	n = recv(s->fd, &byte, 1, MSG_PEEK);
-	if (n < 0 && errno != EAGAIN && errno != EINTR) {
-		s->error = errno;
+	/* An error is behind the bytes that have come, which are not read. */
+	if (s->client.failed &&
+	    getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &s->error, &len) == 0 &&
+	    s->error != 0) {
 		session_close(s, CLOSE_CLIENT_RESET);
-	} else if (n == 0 && s->state == SESSION_VERIFYING &&
-		   s->ahead_len == 0) {
-		session_close(s, CLOSE_CLIENT_GONE);
+		return;
 	}
+	s->client.failed = false;
+	if (s->client.fin && s->state == SESSION_VERIFYING &&
+	    s->ahead_len == 0 && recv(s->fd, &byte, 1, MSG_PEEK) == 0)
+		session_close(s, CLOSE_CLIENT_GONE);
 }

@@ -20,6 +20,10 @@
  * longer timeouts begin. */
 #define SETTLE_MS 200
 
+/* A wait for the client or the target is looked at once after so long, for the
+ * same reason. */
+#define EARLY_MS 1000
+
 /* How old what we know of this host's addresses may be. */
 #define HOSTNET_AGE_MS 1000
 
@@ -32,6 +36,7 @@ enum alive {
 };
 
 static void on_target_ready(struct stream *stream);
+static void on_client_ready(struct stream *stream);
 
 static enum alive
 alive_in(enum session_state state)
@@ -424,12 +429,41 @@ on_resolved(enum resolve_result result, const struct addr *addrs, size_t count,
 	}
 }
 
+/* Begins a wait of `ms` in all, of which `rest` is what comes after EARLY_MS.
+ */
+static void
+wait_for(struct session *s, struct timeout_class *rest, uint64_t ms)
+{
+	loop_arm(
+	    s->env->loop, ms > EARLY_MS ? &s->env->early : rest, &s->timer);
+}
+
+static uint64_t
+rest_of(uint64_t ms)
+{
+	return ms > EARLY_MS ? ms - EARLY_MS : ms;
+}
+
+static void
+on_early(struct timeout *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	struct session_env *env = s->env;
+
+	if (s->state == SESSION_RESOLVING || s->state == SESSION_DIALING)
+		loop_arm(env->loop, &env->connecting, t);
+	else
+		loop_arm(env->loop, &env->handshake, t);
+	s->client.readable = s->client.failed = true;
+	on_client_ready(&s->client);
+}
+
 void
 session_seek_target(struct session *s, const struct socks5_request *request)
 {
 	struct addr target = addr_unmap(&request->addr);
 
-	loop_arm(s->env->loop, &s->env->connecting, &s->timer);
+	wait_for(s, &s->env->connecting, s->env->config->connect_ms);
 	target.port = request->port;
 	s->asked = target;
 	if (request->name[0] != '\0') {
@@ -580,7 +614,7 @@ session_start(struct session_env *env, const struct session_door *door, int fd,
 	}
 	/* Inherited from the listening socket, or of no use. */
 	s->client.nodelay = true;
-	loop_arm(env->loop, &env->handshake, &s->timer);
+	wait_for(s, &env->handshake, env->config->handshake_ms);
 }
 
 void
@@ -636,10 +670,11 @@ session_env_init(struct session_env *env)
 	env->rules.is_local = is_local;
 	env->rules.is_broadcast = is_broadcast;
 	env->rules.arg = env;
-	loop_class_init(
-	    env->loop, &env->handshake, c->handshake_ms, on_handshake_timeout);
-	loop_class_init(
-	    env->loop, &env->connecting, c->connect_ms, on_connecting_timeout);
+	loop_class_init(env->loop, &env->early, EARLY_MS, on_early);
+	loop_class_init(env->loop, &env->handshake, rest_of(c->handshake_ms),
+	    on_handshake_timeout);
+	loop_class_init(env->loop, &env->connecting, rest_of(c->connect_ms),
+	    on_connecting_timeout);
 	loop_class_init(env->loop, &env->lingering, LINGER_MS, on_lingered);
 	loop_class_init(env->loop, &env->settle, SETTLE_MS, on_settled);
 	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,

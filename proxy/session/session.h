@@ -39,7 +39,7 @@ struct session_env {
 	struct stats *stats;
 	struct rules_host rules;
 	struct hostnet hostnet;
-	struct timeout_class handshake, connecting, lingering, settle,
+	struct timeout_class early, handshake, connecting, lingering, settle,
 	    half_closed, idle;
 	struct list sessions;
 	size_t count;

@@ -31,8 +31,8 @@ fill_config(struct fixture *f)
 {
 	strcpy_bounded(f->user.name, sizeof(f->user.name), FAKE_USER_KNOWN);
 	f->listen.egress = 0;
-	f->config = (struct config){ .handshake_ms = 10000,
-		.connect_ms = 10000,
+	f->config = (struct config){ .handshake_ms = 1000,
+		.connect_ms = 1000,
 		.half_closed_ms = 300000,
 		.keepalive_ms = 60000,
 		.log_access = true,

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * faults: what may go wrong on other hosts, done to a process before it
+ * becomes the daemon. Safe between fork() and exec().
+ */
+#ifndef FOURFOLD_TESTS_FAULTS_H
+#define FOURFOLD_TESTS_FAULTS_H
+
+#include "base/base.h"
+
+/* setsockopt(IP_LOCAL_PORT_RANGE) fails with ENOPROTOOPT from now on, as on
+ * Linux before 6.3. */
+MUST_USE bool faults_refuse_port_range(void);
+
+/* Descriptors a process, soft and hard. */
+MUST_USE bool faults_limit_files(unsigned long files);
+
+#endif
