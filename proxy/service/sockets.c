@@ -217,6 +217,18 @@ find_old(struct sockets *old, const struct endpoint *wanted)
 	return NULL;
 }
 
+/* Does the set listen on the port, on whatever address? Then what a probe would
+ * find is ourselves: 0.0.0.0:1080 becomes 127.0.0.1:1080. */
+static bool
+has_port(const struct sockets *old, uint16_t port)
+{
+	for (size_t i = 0; old != NULL && i < old->count; i++)
+		if (old->endpoints[i].path[0] == '\0' &&
+		    old->endpoints[i].actual.port == port)
+			return true;
+	return false;
+}
+
 /* The new endpoint gets duplicates of the numbers: both sets name the same
  * descriptors until one of them is given up. */
 static int
@@ -246,7 +258,8 @@ fill_endpoint(struct endpoint *e, const struct config_listen *listen_config,
 	e->actual = e->asked;
 	if (before != NULL)
 		error = take_over(e, before);
-	else if (e->path[0] == '\0' && e->asked.port != 0)
+	else if (e->path[0] == '\0' && e->asked.port != 0 &&
+		 !has_port(old, e->asked.port))
 		error = probe_free(&e->asked);
 	if (error != 0)
 		return error;

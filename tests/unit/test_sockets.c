@@ -450,6 +450,25 @@ Test(sockets, what_is_still_wanted_is_taken_over)
 	bench_close(&b);
 }
 
+Test(sockets, an_address_may_narrow_on_its_port)
+{
+	struct bench b = bench_open();
+	struct sockets old, new;
+	char narrow[64];
+	int client;
+
+	open_set(&b, &old, "0.0.0.0:0", 2, NULL);
+	snprintf(narrow, sizeof(narrow), "127.0.0.1:%u",
+	    old.endpoints[0].actual.port);
+	open_set(&b, &new, narrow, 2, &old);
+	sockets_commit(&old);
+	client = connect_ip(&new.endpoints[0].actual);
+	cr_expect_geq(client, 0);
+	close(client);
+	sockets_close(&new, true);
+	bench_close(&b);
+}
+
 Test(sockets, slots_are_never_taken_away)
 {
 	struct bench b = bench_open();
