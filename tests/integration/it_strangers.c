@@ -179,22 +179,22 @@ Test(strangers, one_that_leaves_while_it_is_looked_at_is_no_matter)
 	struct scene s;
 
 	scene_open(&s, FOUR_PORTS);
-	for (uint32_t i = 0; i < 10; i++) {
-		int stranger = hold_port("127.0.0.1:40000", true);
+	for (uint32_t i = 0; i < 20; i++) {
+		struct addr port =
+		    addr_v4(0x7f000001, (uint16_t)(FIRST + i % 4));
 		struct addr to = target_number(&s.target, i);
-		struct pair p;
 		int client = peer_connect_numbered(s.clients++, &s.proxy);
+		/* TIME_WAIT of a session before may keep it out. */
+		int stranger = peer_try_bind(&port);
 
 		/* This request meets the stranger, or just does not. */
 		socks_greet(client);
 		socks_request(client, &to);
-		close(stranger);
+		if (stranger >= 0)
+			close(stranger);
 		cr_assert_eq(socks_reply(client).code, 0);
 		close(target_accept(&s.target));
 		close(client);
-		open_session(&s, SESSIONS + i, &p);
-		pair_exchange(&p, i);
-		pair_reset(&p);
 	}
 	daemon_stop(s.daemon);
 }
