@@ -41,7 +41,7 @@ log_init(struct log *log, int fd, enum log_level level, enum log_style style)
 	log->level = level;
 	log->style = style;
 	log->writing = false;
-	log->used = 0;
+	log->sent = log->used = 0;
 	log->dropped = 0;
 }
 
@@ -114,6 +114,19 @@ put_time(struct log *log, uint64_t epoch_ms)
 	put_text(log, text);
 }
 
+/* For one more line. */
+static bool
+make_room(struct log *log)
+{
+	if (log->used + LINE_MAX_BYTES <= sizeof(log->buf))
+		return true;
+	(void)log_flush(log);
+	memmove(log->buf, log->buf + log->sent, log->used - log->sent);
+	log->used -= log->sent;
+	log->sent = 0;
+	return log->used + LINE_MAX_BYTES <= sizeof(log->buf);
+}
+
 void
 log_begin(struct log *log, enum log_level level, const char *event)
 {
@@ -122,12 +135,9 @@ log_begin(struct log *log, enum log_level level, const char *event)
 	must(!log->writing);
 	if (!log_wants(log, level))
 		return;
-	if (log->used + LINE_MAX_BYTES > sizeof(log->buf)) {
-		log_flush(log);
-		if (log->used + LINE_MAX_BYTES > sizeof(log->buf)) {
-			log->dropped++;
-			return;
-		}
+	if (!make_room(log)) {
+		log->dropped++;
+		return;
 	}
 	log->writing = true;
 	log->line_level = level;
@@ -321,21 +331,19 @@ write_chunk(const struct log *log, const char *bytes, size_t len)
 static bool
 write_out(struct log *log)
 {
-	size_t done = 0;
-
-	while (done < log->used) {
-		ssize_t n = write_chunk(log, log->buf + done,
-		    next_chunk(log->buf + done, log->used - done));
+	while (log->sent < log->used) {
+		const char *from = log->buf + log->sent;
+		ssize_t n = write_chunk(
+		    log, from, next_chunk(from, log->used - log->sent));
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			break;
-		done += (size_t)n;
+			return false;
+		log->sent += (size_t)n;
 	}
-	memmove(log->buf, log->buf + done, log->used - done);
-	log->used -= done;
-	return log->used == 0;
+	log->sent = log->used = 0;
+	return true;
 }
 
 bool
@@ -360,6 +368,6 @@ log_flush(struct log *log)
 void
 log_drop(struct log *log)
 {
-	log->used = 0;
+	log->sent = log->used = 0;
 	log->dropped = 0;
 }

@@ -34,9 +34,13 @@ struct log {
 	bool may_block; /* a shared description that blocks: ask before */
 	bool writing;   /* between begin and end of a wanted line */
 	enum log_level line_level;
-	size_t used, line_start; /* bytes in `buf`; where the line begins */
+	/* 0 .. sent: written; sent .. used: to be; the line under way begins at
+	 * `line_start`. */
+	size_t sent, used, line_start;
 	uint64_t dropped; /* lines lost since the last flush that worked */
-	char buf[64 * 1024];
+	/* Room for thousands of sessions that end at once, while the reader is
+	 * busy; pages are touched when it is. */
+	char buf[1024 * 1024];
 };
 
 /* Does not own `fd`. */

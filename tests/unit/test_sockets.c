@@ -457,7 +457,7 @@ Test(sockets, an_address_may_narrow_on_its_port)
 	char narrow[64];
 	int client;
 
-	open_set(&b, &old, "0.0.0.0:0", 2, NULL);
+	open_set(&b, &old, "0.0.0.0:0\nopen = yes", 2, NULL);
 	snprintf(narrow, sizeof(narrow), "127.0.0.1:%u",
 	    old.endpoints[0].actual.port);
 	open_set(&b, &new, narrow, 2, &old);
