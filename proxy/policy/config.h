@@ -24,6 +24,14 @@ enum config_bind {
 	CONFIG_BIND_KERNEL,
 };
 
+enum config_order { CONFIG_ORDER_PACKED, CONFIG_ORDER_HASHED };
+
+enum config_sticky {
+	CONFIG_STICKY_NONE,
+	CONFIG_STICKY_CLIENT,
+	CONFIG_STICKY_USER,
+};
+
 struct config_ports {
 	uint16_t first, last;
 };
@@ -58,12 +66,38 @@ struct config_egress {
 	struct config_ports *ports;
 	size_t port_count; /* 0: auto */
 	enum config_bind bind;
+	enum config_order order;
+	enum config_sticky sticky;
+	uint64_t cooldown_ms; /* CONFIG_AUTO_MS: by what the kernel does */
+	uint64_t wait_ms;     /* for a full target; 0: refused at once */
+	unsigned queue;       /* waiting sessions a target */
+};
+
+#define CONFIG_AUTO_MS UINT64_MAX
+
+/* What one client or user may have; 0: no limit. */
+struct config_limit {
+	unsigned sessions; /* at once */
+	unsigned rate;     /* new ones a second */
+	unsigned share;    /* of each target's slots, in percent */
 };
 
 struct config_user {
 	char name[256];
 	unsigned line;
-	char *password; /* as in the file: an auth hash */
+	char *password;            /* as in the file: an auth hash */
+	struct config_limit limit; /* its own, or what [limits] says */
+	unsigned reserve; /* slots of each target that are kept for it */
+	uint16_t id; /* set by the master: a name keeps its id while it runs */
+};
+
+/* What raises an alarm, in percent; 0: off. */
+struct config_alarms {
+	unsigned target, target_critical; /* of a target's slots */
+	unsigned cooling;                 /* of a pool's slots in use */
+	unsigned strangers;               /* of a pool's ports */
+	unsigned descriptors;             /* of what a worker may have */
+	uint64_t exhaustion_ms; /* a target full sooner than this; 0: off */
 };
 
 struct config {
@@ -78,6 +112,19 @@ struct config {
 
 	enum log_level log_level;
 	bool log_access;
+
+	/* Clients whose addresses agree in so many bits are one client. */
+	unsigned client_bits_v4, client_bits_v6;
+	struct config_limit client_limit; /* of each client */
+
+	struct config_alarms alarms;
+
+	/* The control socket; "": none. Without a line in the file it is only
+	 * made where that is possible. */
+	char control_path[CONFIG_PATH_MAX + 1];
+	unsigned control_mode;
+	char control_group[CONFIG_NAME_MAX + 1]; /* "": auto */
+	bool control_asked;                      /* the file names the path */
 
 	struct config_listen *listens; /* at least one */
 	size_t listen_count;

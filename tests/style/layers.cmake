@@ -9,7 +9,7 @@ set(layers base wire egress policy io session service main)
 
 # Not one descriptor passes through these, and no time: both are arguments.
 # log.c is where the log becomes bytes.
-set(pure "^(base|wire|policy)/|^egress/(pool|ledger)")
+set(pure "^(base|wire|policy)/|^egress/(pool|ledger|alarm)")
 set(not_pure "^base/log\\.c$")
 set(impure_headers "^(event2/.*|ares\\.h|netdb\\.h|systemd/.*|unistd\\.h|\
 fcntl\\.h|poll\\.h|signal\\.h|time\\.h|openssl/rand\\.h|\

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * alarm: says when a budget runs low, and when it has recovered.
+ *
+ * Pure: it is fed samples and keeps what it needs to tell a beginning from what
+ * goes on. Each alarm has one event when it starts and one when it ends; it
+ * ends a good way below where it starts (hysteresis), so that a budget that
+ * sways around a level is not reported again and again.
+ */
+#ifndef FOURFOLD_ALARM_H
+#define FOURFOLD_ALARM_H
+
+#include "base/addr.h"
+
+enum alarm_kind {
+	ALARM_TARGET_HIGH,      /* used reaches `target` percent of slots */
+	ALARM_TARGET_CRITICAL,  /* `target_critical` percent */
+	ALARM_TARGET_EXHAUSTED, /* no slot was to be had */
+	ALARM_TARGET_SOON,      /* at this rate it is full in exhaustion_ms */
+	ALARM_POOL_COOLING,     /* mostly cooling */
+	ALARM_POOL_STRANGERS,   /* mostly held by other programs */
+	ALARM_DESCRIPTORS,      /* of a worker */
+	ALARM_KINDS,
+};
+
+/* "target_high", "target_critical", ... */
+const char *alarm_label(enum alarm_kind kind);
+
+/* In percent; 0: that alarm is off. */
+struct alarm_levels {
+	unsigned target, target_critical, cooling, strangers, descriptors;
+	uint64_t exhaustion_ms;
+};
+
+/* What an alarm is about: a target of a pool, a pool, or a worker. */
+struct alarm_subject {
+	struct addr target; /* family NONE: not a target */
+	unsigned id;        /* of the pool, or of the worker */
+};
+
+struct alarm_event {
+	enum alarm_kind kind;
+	bool begins; /* else it ends */
+	struct alarm_subject subject;
+	uint32_t used, of;   /* the sample that made the difference */
+	uint64_t full_in_ms; /* at the present rate; UINT64_MAX: never */
+	uint64_t since_ms;   /* when it began */
+};
+
+typedef void alarm_fn(void *arg, const struct alarm_event *event);
+
+struct alarms;
+
+/* NULL without memory. `fn` is called from within the functions below. */
+struct alarms *alarms_new(
+    const struct alarm_levels *levels, alarm_fn *fn, void *arg);
+void alarms_free(struct alarms *a);
+
+/* A round of samples: whatever active alarm's subject is not sampled between
+ * begin and end has gone away, and its alarms end. */
+void alarms_begin(struct alarms *a, uint64_t now_ms);
+void alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
+    uint32_t used, uint32_t slots, bool was_full);
+/* `in_use`: slots held and cooling; `rested` of the pool's `ports`. */
+void alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling,
+    uint32_t in_use, uint32_t rested, uint32_t ports);
+void alarms_worker(
+    struct alarms *a, unsigned worker, uint32_t descriptors, uint32_t limit);
+void alarms_end(struct alarms *a);
+
+/* Does a target with so much in use need no sample: below every level, and no
+ * alarm of any target is active? For those who would have to count. */
+bool alarms_ignores(
+    const struct alarms *a, uint32_t at_most_used, uint32_t slots);
+
+/* When the target is full at its present rate, in ms from now; UINT64_MAX:
+ * never, or not known. */
+uint64_t alarms_full_in_ms(
+    const struct alarms *a, const struct addr *target, unsigned pool);
+
+/* Calls `fn` for each alarm that is active now, as it began. */
+void alarms_each(const struct alarms *a, alarm_fn *fn, void *arg);
+
+#endif
