@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "egress/ledger_queue.h"
 
 /* A shard may keep two chunks of which it uses little: so many more are there.
@@ -138,7 +139,7 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t words[3] = { i, 0, 0 };
 
-		l->order_key[i] = ledger_hash(l->key, words);
+		l->order_key[i] = hash_words(l->key, words);
 	}
 	error = init_mutexes(l);
 	if (error != 0)

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 static uint32_t *
 bucket_of(const struct hold *h, uint32_t target, enum extra_state state,
     const uint64_t key[2])
@@ -15,7 +17,7 @@ bucket_of(const struct hold *h, uint32_t target, enum extra_state state,
 	size_t first = (size_t)h->shard * (l->extra_bucket_mask + 1);
 
 	return &buckets[first +
-			(ledger_hash(l->key, words) & l->extra_bucket_mask)];
+			(hash_words(l->key, words) & l->extra_bucket_mask)];
 }
 
 uint32_t

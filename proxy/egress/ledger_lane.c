@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "base/hash.h"
+
 /* Source addresses of a sticky pool that one lease looks at, at most: a hold
  * must be short. */
 #define LANES_AT_ONCE 1024
@@ -44,7 +46,7 @@ lane_order_key(struct ledger *l, const struct pool *p, const struct target *t)
 {
 	uint64_t words[3] = { t->ip[0], t->ip[1], target_word(t) & TARGET_KEY };
 
-	return p->rules.order == POOL_HASHED ? ledger_hash(l->order_key, words)
+	return p->rules.order == POOL_HASHED ? hash_words(l->order_key, words)
 					     : 0;
 }
 
@@ -250,7 +252,7 @@ sticky_number(
 		words[0] = words[1] = 0;
 		words[2] = tenant->user;
 	}
-	return ledger_hash(h->l->order_key, words);
+	return hash_words(h->l->order_key, words);
 }
 
 /* From the lane of the tenant's own source address, else from the next ones. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "egress/ledger_lane.h"
 #include "egress/ledger_queue.h"
 
@@ -14,57 +15,12 @@
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
 
-static inline uint64_t
-rotate(uint64_t x, int by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static inline void
-sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-1-3 of three words: clients choose the targets, so the key must keep
- * them from choosing the bucket. */
-uint64_t
-ledger_hash(const uint64_t key[2], const uint64_t word[3])
-{
-	uint64_t v[4] = { key[0] ^ UINT64_C(0x736f6d6570736575),
-		key[1] ^ UINT64_C(0x646f72616e646f6d),
-		key[0] ^ UINT64_C(0x6c7967656e657261),
-		key[1] ^ UINT64_C(0x7465646279746573) };
-	uint64_t length = UINT64_C(24) << 56;
-
-	for (int i = 0; i < 3; i++) {
-		v[3] ^= word[i];
-		sip_round(v);
-		v[0] ^= word[i];
-	}
-	v[3] ^= length;
-	sip_round(v);
-	v[0] ^= length;
-	v[2] ^= 0xff;
-	for (int i = 0; i < 3; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 static void
 key_place(struct ledger *l, struct ledger_key *k)
 {
+	/* Clients choose the targets. */
 	uint64_t words[3] = { k->ip[0], k->ip[1], k->word };
-	uint64_t hash = ledger_hash(l->key, words);
+	uint64_t hash = hash_words(l->key, words);
 
 	k->shard = hash % LEDGER_SHARDS;
 	k->bucket = (uint32_t)(hash / LEDGER_SHARDS) & l->bucket_mask;

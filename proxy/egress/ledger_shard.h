@@ -11,10 +11,6 @@
 
 struct tenant;
 
-/* SipHash-1-3 of three words: clients choose what is hashed, so the key must
- * keep them from choosing the result. */
-uint64_t ledger_hash(const uint64_t key[2], const uint64_t words[3]);
-
 /* A target's key, as it is stored, and where it belongs. */
 struct ledger_key {
 	uint64_t ip[2];
