@@ -54,7 +54,7 @@ enum ledger_release {
 struct ledger_holder {
 	struct addr client; /* family NONE for a unix socket's client */
 	uint64_t session;
-	uint16_t user;  /* its id; 0: nobody */
+	uint16_t user;  /* its id, the same over reloads; 0: nobody */
 	uint8_t worker; /* 1 .. LEDGER_WORKERS_MAX */
 };
 
