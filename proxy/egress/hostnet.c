@@ -273,6 +273,21 @@ hostnet_is_broadcast(const struct hostnet *h, const struct addr *a)
 	return any_contains(h->broadcast, h->broadcast_count, a);
 }
 
+bool
+hostnet_find_broadcast(
+    const struct hostnet *h, const struct prefix *p, struct addr *out)
+{
+	for (size_t i = 0; i < h->broadcast_count; i++) {
+		const struct prefix *b = &h->broadcast[i];
+
+		if (b->base.family == ADDR_V4 && prefix_overlaps(b, p)) {
+			*out = b->base;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* `p` cut in two; it has more than one address. */
 static void
 halves(const struct prefix *p, struct prefix out[2])
