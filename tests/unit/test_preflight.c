@@ -709,14 +709,14 @@ Test(preflight, of_many_wrong_addresses_some_are_told_and_the_rest_counted)
 
 	for (size_t i = 0; i < ARRAY_LEN(list); i++)
 		list[i] = (struct prefix){
-			.base = addr_v4(0xc0000201 + (uint32_t)i, 0), .bits = 32
+			.base = addr_v4(0xcb007101 + (uint32_t)i, 0), .bits = 32
 		};
 	d.result = preflight_pool(
 	    &host, &wish, &d.pool, d.error, d.warning, TEXT_SIZE);
 	cr_expect_eq(d.result, -EINVAL);
-	expect_words(d.error, "egress main: 192.0.2.1 is not an address");
-	expect_words(d.error, "\negress main: 192.0.2.8 is not an address");
-	cr_expect_null(strstr(d.error, "192.0.2.9 "));
+	expect_words(d.error, "egress main: 203.0.113.1 is not an address");
+	expect_words(d.error, "\negress main: 203.0.113.8 is not an address");
+	cr_expect_null(strstr(d.error, "203.0.113.9 "));
 	expect_words(d.error, "\negress main: and 12 more of addresses=");
 }
 
