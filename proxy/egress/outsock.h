@@ -29,6 +29,7 @@ struct egress {
 	uint64_t sample;              /* counts range connects */
 	uint8_t port_seen[65536 / 8]; /* a bit: this port was checked once */
 	uint64_t ignored_logged_ms;
+	uint64_t looked_ms; /* at all sockets, for a stranger */
 };
 
 struct outsock {
