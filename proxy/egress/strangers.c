@@ -31,8 +31,10 @@
 #define STATE(n)  (UINT32_C(1) << (n))
 #define LISTENING STATE(TCP_LISTEN)
 #define BOUND     STATE(BOUND_INACTIVE)
-#define ALL_CONNECTED \
-	(STATE(TCP_CLOSING + 1) - 1 - LISTENING - STATE(TCP_CLOSE))
+/* Not the clients that have not come through to a listener yet. */
+#define CONNECTED                                                    \
+	(STATE(TCP_CLOSING + 1) - 1 - LISTENING - STATE(TCP_CLOSE) - \
+	    STATE(TCP_SYN_RECV) - STATE(0))
 
 struct request {
 	struct nlmsghdr head;
@@ -153,8 +155,7 @@ strangers_find(uint16_t port, uint64_t look_max, struct stranger *out)
 
 	error = dump(LISTENING, in->sin_port, on_candidate, &s);
 	if (error == 0 && !s.found && count_sockets(UINT64_MAX) <= look_max)
-		error =
-		    dump(BOUND | ALL_CONNECTED, in->sin_port, on_candidate, &s);
+		error = dump(BOUND | CONNECTED, in->sin_port, on_candidate, &s);
 	if (error != 0)
 		return error;
 	if (!s.found)
@@ -170,24 +171,23 @@ struct gathering {
 };
 
 static int
-on_bound(const struct nlmsghdr *message, void *arg)
+on_socket(const struct nlmsghdr *message, void *arg)
 {
 	struct gathering *g = arg;
 	struct stranger one;
 
-	if (!read_socket(message, &one) || one.state != STRANGER_BOUND)
-		return 0;
-	if (!(g->ports->any[one.local.port / 8] >> one.local.port % 8 & 1))
+	if (!read_socket(message, &one) ||
+	    !strangers_want(g->ports, one.local.port, one.state))
 		return 0;
 	return strangers_add(g->all, &one);
 }
 
 int
-strangers_add_bound(const struct strangers_ports *ports, struct strangers *s)
+strangers_ask(const struct strangers_ports *ports, struct strangers *s)
 {
 	struct gathering g = { .ports = ports, .all = s };
 
-	return dump(BOUND, 0, on_bound, &g);
+	return dump(LISTENING | BOUND | CONNECTED, 0, on_socket, &g);
 }
 
 /* Nobody listens on these, and no worker's probes go to this address. */

@@ -61,18 +61,21 @@ struct strangers_ports {
 	uint8_t listens[65536 / 8]; /* those that listen */
 };
 
+bool strangers_want(const struct strangers_ports *ports, uint16_t port,
+    enum stranger_state state);
+
 /*
- * Adds all sockets on `ports` that /proc/net/tcp and tcp6 below `root` ("": the
- * real ones) show: all but those that are only bound. Whoever they belong to:
- * ours are among them.
+ * Adds all sockets on `ports`, ours among them, by sock_diag: 0.1 s for 100,000
+ * sockets. Those that are only bound are shown by Linux 6.8 and later. A
+ * negative errno where the kernel has no sock_diag.
  */
+MUST_USE int strangers_ask(
+    const struct strangers_ports *ports, struct strangers *s);
+
+/* The same by /proc/net/tcp and tcp6 below `root` ("": the real ones), which is
+ * slower and does not show those that are only bound. */
 MUST_USE int strangers_read(
     const char *root, const struct strangers_ports *ports, struct strangers *s);
-
-/* Adds those that are only bound, by sock_diag: Linux 6.8 and later shows them,
- * an older one has none to show. */
-MUST_USE int strangers_add_bound(
-    const struct strangers_ports *ports, struct strangers *s);
 
 /* Takes those out for which `keep` says no. */
 typedef bool strangers_test(const struct stranger *s, void *arg);

@@ -120,20 +120,18 @@ bit_is_set(const uint8_t *bits, uint16_t port)
 	return bits[port / 8] >> port % 8 & 1;
 }
 
-static bool
-is_wanted(const struct strangers_ports *ports, uint16_t port, uint32_t state)
+bool
+strangers_want(const struct strangers_ports *ports, uint16_t port,
+    enum stranger_state state)
 {
-	/* A client that has not come through to the listener yet. */
-	if (state == TCP_SYN_RECV)
-		return false;
 	return bit_is_set(ports->any, port) ||
-	       (state == TCP_LISTEN && bit_is_set(ports->listens, port));
+	       (state == STRANGER_LISTENS && bit_is_set(ports->listens, port));
 }
 
 /*
  * A line of the table: number, local and remote address, state, queues, timer,
  * retransmits, uid, timeout, inode. Most lines are not asked for, so the port
- * comes first.
+ * comes first. A client that has not come through to a listener yet is none.
  */
 static bool
 parse_socket(const char *line, size_t words,
@@ -148,15 +146,17 @@ parse_socket(const char *line, size_t words,
 	if (at == NULL || strlen(at) < 2 + 2 * address + 3 ||
 	    !parse_local(at + 2, words, &one.local) ||
 	    !parse_hex(at + 2 + 2 * address, 2, &state) ||
-	    !is_wanted(ports, one.local.port, state))
+	    state == TCP_SYN_RECV)
+		return false;
+	one.state = state == TCP_LISTEN ? STRANGER_LISTENS : STRANGER_CONNECTED;
+	if (!strangers_want(ports, one.local.port, one.state))
 		return false;
 	if (sscanf(at + 2 + 2 * address + 2,
 		" %*s %*s %*s %" SCNu32 " %*s %" SCNu64, &one.uid,
 		&one.inode) != 2)
 		return false;
-	one.state = state == TCP_LISTEN ? STRANGER_LISTENS
-		    : one.inode == 0    ? STRANGER_GONE
-					: STRANGER_CONNECTED;
+	if (one.inode == 0)
+		one.state = STRANGER_GONE;
 	*out = one;
 	return true;
 }
