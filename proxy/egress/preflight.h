@@ -98,6 +98,11 @@ MUST_USE int preflight_plan(const struct preflight_host *host,
 void preflight_say(char *text, size_t size, const char *name,
     const char *format, ...) PRINTF_LIKE(4, 5);
 
+/* "20000-29999,40000" of all ports whose bit is set; false, and "..." at the
+ * end, when it does not fit. `size` is more than 20. */
+bool preflight_format_ports(
+    const uint8_t bits[PREFLIGHT_PORT_BYTES], char *text, size_t size);
+
 /* A list as in ip_local_reserved_ports, "8080,9000-9010\n", to a bit a port;
  * -EINVAL when it is none. */
 MUST_USE int preflight_parse_ports(

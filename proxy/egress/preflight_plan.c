@@ -163,31 +163,17 @@ any_port(const struct plan *p, port_test *test)
 	return next_run(p, test, 0, &end) < PORT_COUNT;
 }
 
-/* "20000-29999,40000" of all that pass; false, and "..." at the end, when it
- * does not fit. `size` is more than 20. */
+/* preflight_format_ports() of all that pass. */
 static bool
 list_ports(const struct plan *p, port_test *test, char *text, size_t size)
 {
-	size_t used = 0;
-	uint32_t end;
+	uint8_t bits[PREFLIGHT_PORT_BYTES] = { 0 };
 
-	text[0] = '\0';
-	for (uint32_t at = next_run(p, test, 0, &end); at < PORT_COUNT;
-	     at = next_run(p, test, end, &end)) {
-		const char *comma = used == 0 ? "" : ",";
-
-		if (size - used < sizeof(",65534-65535,...")) {
-			strcpy_bounded(text + used, size - used, ",...");
-			return false;
-		}
-		if (end - at == 1)
-			used += (size_t)snprintf(
-			    text + used, size - used, "%s%u", comma, at);
-		else
-			used += (size_t)snprintf(text + used, size - used,
-			    "%s%u-%u", comma, at, end - 1);
+	for (uint32_t port = 0; port < PORT_COUNT; port++) {
+		if (test(p, port))
+			bits[port / 8] |= (uint8_t)(1 << port % 8);
 	}
-	return true;
+	return preflight_format_ports(bits, text, size);
 }
 
 /* "sysctl -w net.ipv4.ip_local_reserved_ports=...", or in words when the list
@@ -596,4 +582,33 @@ preflight_parse_ports(const char *text, uint8_t bits[PREFLIGHT_PORT_BYTES])
 			bits[first / 8] |= (uint8_t)(1 << first % 8);
 	}
 	return 0;
+}
+
+bool
+preflight_format_ports(
+    const uint8_t bits[PREFLIGHT_PORT_BYTES], char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (uint32_t at = 0, end; at < PORT_COUNT; at = end + 1) {
+		const char *comma = used == 0 ? "" : ",";
+
+		end = at;
+		if (!bit_is_set(bits, at))
+			continue;
+		while (end + 1 < PORT_COUNT && bit_is_set(bits, end + 1))
+			end++;
+		if (size - used < sizeof(",65534-65535,...")) {
+			strcpy_bounded(text + used, size - used, ",...");
+			return false;
+		}
+		if (end == at)
+			used += (size_t)snprintf(
+			    text + used, size - used, "%s%u", comma, at);
+		else
+			used += (size_t)snprintf(text + used, size - used,
+			    "%s%u-%u", comma, at, end);
+	}
+	return true;
 }

@@ -9,6 +9,9 @@
 /* Descriptors of a worker that are not sessions': libraries, logs, lookups. */
 #define SPARE_DESCRIPTORS 128
 
+/* What max-sessions can be. */
+#define SESSIONS_MAX 10000000
+
 unsigned
 capacity_processors(void)
 {
@@ -56,6 +59,15 @@ sessions_of_worker(
 
 	return host->descriptors > others + 2 ? (host->descriptors - others) / 2
 					      : 0;
+}
+
+uint64_t
+capacity_most(const struct config *c, uint64_t descriptors)
+{
+	const struct capacity_host host = { .descriptors = descriptors };
+	uint64_t most = SLOTS_MAX * sessions_of_worker(c, &host, SLOTS_MAX);
+
+	return most < SESSIONS_MAX ? most : SESSIONS_MAX;
 }
 
 /* As many workers as processors, or as the descriptors of max-sessions ask

@@ -42,4 +42,7 @@ MUST_USE int capacity_find(const struct config *c,
 uint64_t capacity_descriptors(
     const struct config *c, unsigned workers, uint64_t sessions);
 
+/* The most sessions that as many workers as there may be can hold. */
+uint64_t capacity_most(const struct config *c, uint64_t descriptors);
+
 #endif

@@ -130,6 +130,19 @@ Test(capacity, descriptors_and_sessions_are_the_same_sum)
 	config_free(config);
 }
 
+Test(capacity, the_most_is_what_all_workers_hold)
+{
+	struct config *config = parse("workers = 200\n");
+	struct capacity_host host = { .descriptors = 20000 };
+	struct capacity c;
+
+	cr_assert_eq(capacity_find(config, &host, stderr, &c), 0);
+	cr_expect_eq(capacity_most(config, 20000), c.sessions);
+	/* As many as the option may say. */
+	cr_expect_eq(capacity_most(config, UINT64_C(1) << 32), 10000000);
+	config_free(config);
+}
+
 Test(capacity, this_host_has_processors)
 {
 	cr_expect_geq(capacity_processors(), 1);

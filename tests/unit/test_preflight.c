@@ -559,6 +559,23 @@ Test(preflight, lists_of_ports_are_parsed)
 		    "%s", wrong[i]);
 }
 
+Test(preflight, lists_of_ports_are_written_as_they_are_read)
+{
+	static const char *const lists[] = { "", "1", "0,7-9,65535", "1-65535",
+		"40000-40001,40003" };
+	static uint8_t bits[PREFLIGHT_PORT_BYTES];
+	char text[32];
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		cr_assert_eq(preflight_parse_ports(lists[i], bits), 0);
+		cr_expect(preflight_format_ports(bits, text, sizeof(text)));
+		cr_expect_str_eq(text, lists[i]);
+	}
+	memset(bits, 0x55, sizeof(bits));
+	cr_expect_not(preflight_format_ports(bits, text, 24));
+	cr_expect_str_eq(text, "0,2,4,6,8,...");
+}
+
 /* In a namespace of its own: 0 or the number of the check that failed. */
 static void
 expect_in_namespace(const char *const *setup, int (*body)(void))
