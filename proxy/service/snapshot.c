@@ -87,6 +87,22 @@ bind_wish(enum config_bind bind)
 	must_never("a bind that the parser does not make");
 }
 
+/* Each line of `text`, which begins with "egress NAME: ". */
+static void
+write_lines(FILE *out, const char *name, const char *text)
+{
+	const size_t said = strlen("egress : ") + strlen(name);
+
+	while (*text != '\0') {
+		size_t len = strcspn(text, "\n");
+		size_t skip = len < said ? len : said;
+
+		fprintf(out, "[egress %s] %.*s\n", name, (int)(len - skip),
+		    text + skip);
+		text += len + (text[len] == '\n');
+	}
+}
+
 static int
 make_pool(const struct snapshot *s, const struct config_egress *egress,
     const uint16_t *own, size_t own_count, struct pool *out, FILE *errors,
@@ -102,7 +118,7 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 		.bind = bind_wish(egress->bind),
 		.own_ports = own,
 		.own_port_count = own_count };
-	char error_text[1024], warning[1024] = "";
+	char error_text[2048], warning[2048] = "";
 	int error;
 
 	if (ports == NULL)
@@ -114,9 +130,9 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 	    &s->host, &wish, out, error_text, warning, sizeof(warning));
 	free(ports);
 	if (error != 0)
-		fprintf(errors, "[egress %s] %s\n", egress->name, error_text);
-	else if (warning[0] != '\0')
-		fprintf(warnings, "[egress %s] %s\n", egress->name, warning);
+		write_lines(errors, egress->name, error_text);
+	else
+		write_lines(warnings, egress->name, warning);
 	return error;
 }
 
