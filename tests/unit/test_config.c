@@ -196,13 +196,8 @@ Test(config, an_empty_file_and_empty_sections_are_the_defaults)
 
 Test(config, the_file_that_is_installed_says_the_defaults)
 {
-	static const char *const keys[] = { "workers", "max-sessions", "user",
-		"drain-timeout", "address", "auth", "# clients", "open",
-		"backlog", "socket-mode", "# egress", "# addresses", "ports",
-		"bind", "# password", "handshake", "connect", "half-closed",
-		"idle", "keepalive", "level", "access" };
 	struct config *defaults = parse_good(NULL), *c;
-	char text[32768], key[64];
+	char text[32768];
 	FILE *file = fopen(FOURFOLD_SOURCE_DIR "/conf/fourfold.conf", "r");
 	size_t len;
 
@@ -213,10 +208,6 @@ Test(config, the_file_that_is_installed_says_the_defaults)
 	text[len] = '\0';
 	c = parse_good(text);
 	expect_same(c, defaults);
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		snprintf(key, sizeof(key), "\n%s = ", keys[i]);
-		cr_expect(strstr(text, key) != NULL, "no \"%s\"", keys[i]);
-	}
 	config_free(c);
 	config_free(defaults);
 }
