@@ -489,6 +489,7 @@ fini(struct master *m)
 	if (m->shared != NULL)
 		munmap(m->shared, sizeof(*m->shared));
 	(void)log_flush(&m->log);
+	log_fini(&m->log);
 	if (m->log.fd != STDERR_FILENO)
 		close(m->log.fd);
 }

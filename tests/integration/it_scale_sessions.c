@@ -366,7 +366,7 @@ Test(scale_sessions, seventy_thousand_are_held_from_one_source_port)
 		.config = "[listen a]\naddress = 127.0.0.1:1080\n"
 			  "[egress e]\nports = 40000\naddresses = 127.0.0.1\n"
 			  "[log]\naccess = no\n" });
-	uint64_t before_kb = daemon_pss_kb(d), start_ms = it_now_ms();
+	uint64_t before_kb = daemon_own_kb(d), start_ms = it_now_ms();
 
 	tell_all(crowd.clients, CLIENT_PROCESSES);
 	IT_MUST(hear_all(crowd.clients, CLIENT_PROCESSES) == SESSIONS, "open");
@@ -382,7 +382,7 @@ Test(scale_sessions, seventy_thousand_are_held_from_one_source_port)
 	tell_all(crowd.targets, TARGET_PROCESSES);
 	IT_MUST(hear_all(crowd.targets, TARGET_PROCESSES) == SESSIONS,
 	    "not all are held");
-	uint64_t bytes = (daemon_pss_kb(d) - before_kb) * 1024 / SESSIONS;
+	uint64_t bytes = (daemon_own_kb(d) - before_kb) * 1024 / SESSIONS;
 
 	printf("memory: %llu bytes a session, %llu KiB without any\n",
 	    (unsigned long long)bytes, (unsigned long long)before_kb);
