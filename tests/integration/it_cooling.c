@@ -43,19 +43,20 @@ struct scene {
 	struct addr proxy;
 	struct target targets[TARGETS]; /* each another port of `address` */
 	const char *address;
-	unsigned ended; /* sessions that got to their target */
+	const char *egress; /* a further line of the pool, or NULL */
+	unsigned ended;     /* sessions that got to their target */
 };
 
 static void
 open_daemon(struct scene *s, const char *source)
 {
-	char config[256];
+	char config[512];
 
 	snprintf(config, sizeof(config),
 	    "[listen a]\naddress = 127.0.0.1:1080\n"
-	    "[egress e]\nports = %d\naddresses = %s\n"
+	    "[egress e]\nports = %d\naddresses = %s\nwait = off\n%s"
 	    "[timeouts]\nhalf-closed = 100ms\n",
-	    PORT, source);
+	    PORT, source, s->egress != NULL ? s->egress : "");
 	s->daemon = daemon_start(&(struct daemon_setup){
 	    .proxy = "workers = 1\n", .config = config });
 	s->proxy = daemon_address(s->daemon, "a");
@@ -70,9 +71,9 @@ open_targets(struct scene *s)
 
 /* The targets are at the other end of a wire. */
 static void
-scene_open_wire(struct scene *s, const char *tw_reuse)
+scene_open_wire_with(struct scene *s, const char *tw_reuse, const char *egress)
 {
-	*s = (struct scene){ .address = THERE };
+	*s = (struct scene){ .address = THERE, .egress = egress };
 	namespace_enter();
 	int there = namespace_here();
 
@@ -83,6 +84,12 @@ scene_open_wire(struct scene *s, const char *tw_reuse)
 	namespace_port_range(30000, 40999);
 	namespace_sysctl("ipv4/tcp_tw_reuse", tw_reuse);
 	open_daemon(s, HERE);
+}
+
+static void
+scene_open_wire(struct scene *s, const char *tw_reuse)
+{
+	scene_open_wire_with(s, tw_reuse, NULL);
 }
 
 static void
@@ -241,9 +248,10 @@ expect_free(struct scene *s, unsigned target)
 	cr_assert(!is_full(s, target), "target %u is full", target);
 }
 
-/* Until the target is free again, which is not before a second has gone. */
+/* Until the target is free again, which is not before so long. */
 static void
-expect_brief(struct scene *s, unsigned target, uint64_t since_ms)
+expect_free_after(
+    struct scene *s, unsigned target, uint64_t since_ms, uint64_t cools_ms)
 {
 	uint64_t begin_ms = it_now_ms();
 
@@ -251,8 +259,14 @@ expect_brief(struct scene *s, unsigned target, uint64_t since_ms)
 		it_again(begin_ms, "the target is free again");
 	uint64_t took_ms = it_now_ms() - since_ms;
 
-	cr_expect_geq(took_ms, BRIEF_MS - SLACK_MS, "after %llu ms",
+	cr_expect_geq(took_ms, cools_ms - SLACK_MS, "after %llu ms",
 	    (unsigned long long)took_ms);
+}
+
+static void
+expect_brief(struct scene *s, unsigned target, uint64_t since_ms)
+{
+	expect_free_after(s, target, since_ms, BRIEF_MS);
 }
 
 /* It cools, and goes on when a whole second has passed by another target's. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Half an hour of load on a small pool, in simulated time: sessions are opened
- * and end in every way there is, workers die, and a model of the kernel says
- * what it still holds of each four-tuple. The ledger must never be wrong about
- * it, and no slot may get lost.
+ * Half an hour of load on a small pool, in simulated time: sessions are opened,
+ * some of them after a wait, and end in every way there is, workers die, and a
+ * model of the kernel says what it still holds of each four-tuple. The ledger
+ * must never be wrong about it, and no slot may get lost.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +21,10 @@
 #define SLOTS    (SOURCES * PORTS)
 #define SESSIONS (TARGETS * SLOTS)
 #define WORKERS  4
+#define START_MS 5000
 #define STEP_MS  10   /* at most, between two looks */
+#define WAIT_MS  2000 /* in the queue of a full target, at most */
+#define WAITERS  200
 #define LIFE_MS  6000 /* of a session, at most */
 
 /* What Linux does. */
@@ -57,13 +60,24 @@ struct session {
 	uint64_t ends_ms;
 };
 
+/* A session to come. */
+struct waiter {
+	struct ledger_ticket ticket;
+	uint8_t worker;
+	unsigned target;
+	uint64_t until_ms;
+};
+
 struct churn {
 	struct ledger *l;
 	uint64_t seed, now_ms;
 	struct spot spots[TARGETS][SLOTS];
 	struct session sessions[SESSIONS];
+	struct waiter waiters[WAITERS];
+	unsigned waiting;
 	uint64_t buried_ms[WORKERS + 1]; /* a dead worker's; 0: it lives */
-	unsigned opened, full, deaths, surprises, ended[WAYS];
+	unsigned opened, full, granted, gave_up, deaths, surprises;
+	unsigned ended[WAYS];
 };
 
 static uint32_t
@@ -98,17 +112,32 @@ spot_of(const struct ledger_lease *lease)
 	return source * PORTS + port;
 }
 
+/* Grants to a dead worker, that nobody has claimed, may look like free slots.
+ */
+static unsigned
+dead_waiters(const struct churn *c, unsigned target)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < c->waiting; i++)
+		count += c->waiters[i].target == target &&
+			 c->buried_ms[c->waiters[i].worker] != 0;
+	return count;
+}
+
 static void
 expect_full(struct churn *c, unsigned target)
 {
-	c->full++;
+	unsigned free = 0;
+
 	for (unsigned i = 0; i < SLOTS; i++) {
 		const struct spot *s = &c->spots[target][i];
 
-		cr_assert(s->leased || s->cools_until > c->now_ms,
-		    "at %llu ms target %u is full, and spot %u is free",
-		    (unsigned long long)c->now_ms, target, i);
+		free += !s->leased && s->cools_until <= c->now_ms;
 	}
+	cr_assert_leq(free, dead_waiters(c, target),
+	    "at %llu ms target %u is full, and %u slots are free",
+	    (unsigned long long)c->now_ms, target, free);
 }
 
 static struct session *
@@ -122,35 +151,92 @@ idle_session(struct churn *c)
 }
 
 static void
-open_one(struct churn *c)
+open_with(struct churn *c, const struct ledger_lease *lease, uint8_t worker,
+    unsigned target)
 {
-	struct ledger_holder holder = { .session = 1 };
-	unsigned target = pick(c, TARGETS);
 	struct session *s = idle_session(c);
-	struct addr to = target_at(target);
 	struct spot *spot;
-	int error;
 
-	holder.worker = (uint8_t)(1 + pick(c, WORKERS));
-	if (s == NULL || c->buried_ms[holder.worker] != 0)
-		return;
-	error = ledger_lease(c->l, 0, &to, &holder, c->now_ms, &s->lease);
-	if (error == -EADDRINUSE) {
-		expect_full(c, target);
-		return;
-	}
-	cr_assert_eq(error, 0, "%d", error);
-	s->live = true;
-	s->worker = holder.worker;
-	s->target = target;
-	s->spot = spot_of(&s->lease);
-	s->ends_ms = c->now_ms + pick(c, LIFE_MS);
+	cr_assert_not_null(s, "more leases than slots");
+	*s = (struct session){ .lease = *lease,
+		.live = true,
+		.worker = worker,
+		.target = target,
+		.spot = spot_of(lease),
+		.ends_ms = c->now_ms + pick(c, LIFE_MS) };
 	spot = &c->spots[target][s->spot];
 	cr_assert(!spot->leased, "a four-tuple is leased twice");
 	if (spot->open || spot->kept_until > c->now_ms)
 		c->surprises++;
 	spot->leased = spot->open = true;
 	c->opened++;
+}
+
+/* Some wait where the target is full, and others do not. */
+static int
+ask(struct churn *c, struct waiter *w, struct ledger_lease *lease)
+{
+	struct ledger_holder holder = { .session = 1, .worker = w->worker };
+	struct addr to = target_at(w->target);
+
+	holder.client = addr_v4(UINT32_C(0xc6336401) + pick(c, 3), 9);
+	if (c->waiting == WAITERS || pick(c, 2) == 0)
+		return ledger_lease(c->l, 0, &to, &holder, c->now_ms, lease);
+	return ledger_queue(
+	    c->l, 0, &to, &holder, WAITERS, c->now_ms, &w->ticket, lease);
+}
+
+static void
+open_one(struct churn *c)
+{
+	struct waiter w = { .target = pick(c, TARGETS),
+		.worker = (uint8_t)(1 + pick(c, WORKERS)),
+		.until_ms = c->now_ms + pick(c, WAIT_MS) };
+	struct ledger_lease lease;
+	int error;
+
+	if (c->buried_ms[w.worker] != 0)
+		return;
+	error = ask(c, &w, &lease);
+	if (error == 0) {
+		open_with(c, &lease, w.worker, w.target);
+		return;
+	}
+	if (error == -EINPROGRESS)
+		c->waiters[c->waiting++] = w;
+	else
+		cr_assert_eq(error, -EADDRINUSE, "%d", error);
+	c->full++;
+	expect_full(c, w.target);
+}
+
+/* What a worker does who is told of a grant, and at each tick of its clock. */
+static void
+look_after_waiters(struct churn *c)
+{
+	ledger_serve(c->l, c->now_ms);
+	for (unsigned i = 0; i < c->waiting;) {
+		struct waiter *w = &c->waiters[i];
+		struct ledger_lease lease;
+
+		if (c->buried_ms[w->worker] != 0 ||
+		    (!ledger_is_granted(c->l, &w->ticket) &&
+			w->until_ms > c->now_ms)) {
+			i++;
+			continue;
+		}
+		if (!ledger_is_granted(c->l, &w->ticket)) {
+			ledger_cancel(c->l, &w->ticket, c->now_ms);
+			c->gave_up++;
+		} else {
+			cr_assert_eq(
+			    ledger_claim(c->l, &w->ticket, c->now_ms, &lease),
+			    0);
+			open_with(c, &lease, w->worker, w->target);
+			c->granted++;
+		}
+		*w = c->waiters[--c->waiting];
+	}
 }
 
 /* The kernel's part of an end, and what the session makes of it. */
@@ -170,7 +256,7 @@ close_as(struct churn *c, struct session *s, enum way way)
 		spot->kept_until =
 		    c->now_ms +
 		    (can_take_over(s->target) ? TAKE_OVER_MS : TIME_WAIT_MS);
-		return can_take_over(s->target) ? LEDGER_BRIEF : LEDGER_LONG;
+		return can_take_over(s->target) ? LEDGER_REUSABLE : LEDGER_LONG;
 	case WAY_WE_FIRST_TARGET_STAYS:
 		spot->kept_until = c->now_ms + FIN_WAIT2_MS;
 		return LEDGER_LONG;
@@ -184,7 +270,8 @@ end_one(struct churn *c, struct session *s)
 {
 	static const uint32_t cools_ms[] = { [LEDGER_HOT] = 0,
 		[LEDGER_BRIEF] = LEDGER_BRIEF_MS,
-		[LEDGER_LONG] = LEDGER_LONG_MS };
+		[LEDGER_LONG] = LEDGER_LONG_MS,
+		[LEDGER_REUSABLE] = LEDGER_BRIEF_MS };
 	/* What cools for a minute is the exception, or nothing would go on. */
 	enum way way = pick(c, 10) != 0 ? pick(c, WAY_WE_FIRST) : pick(c, WAYS);
 	enum ledger_release how = close_as(c, s, way);
@@ -194,6 +281,7 @@ end_one(struct churn *c, struct session *s)
 	ledger_return(c->l, &s->lease, how, c->now_ms);
 	s->live = spot->leased = false;
 	spot->cools_until = c->now_ms + cools_ms[how];
+	look_after_waiters(c);
 }
 
 /* Its sockets are reset at once; its leases stay until it is noticed. */
@@ -226,8 +314,16 @@ bury(struct churn *c, uint8_t worker)
 			count++;
 		}
 	}
-	cr_assert_eq(ledger_return_worker(c->l, worker, c->now_ms), count);
+	/* What was granted to it and not claimed is returned as well. */
+	cr_assert_geq(ledger_return_worker(c->l, worker, c->now_ms), count);
+	for (unsigned i = 0; i < c->waiting;) {
+		if (c->waiters[i].worker == worker)
+			c->waiters[i] = c->waiters[--c->waiting];
+		else
+			i++;
+	}
 	c->buried_ms[worker] = 0;
+	look_after_waiters(c);
 }
 
 /* Does a client come? Some minutes overwhelm the pool, in some it is nearly
@@ -244,6 +340,7 @@ static void
 look(struct churn *c)
 {
 	c->now_ms += 1 + pick(c, STEP_MS);
+	look_after_waiters(c);
 	for (unsigned i = 0; i < SESSIONS; i++) {
 		struct session *s = &c->sessions[i];
 
@@ -267,6 +364,9 @@ end_all(struct churn *c)
 		if (c->buried_ms[i] != 0)
 			bury(c, i);
 	}
+	while (c->waiting > 0)
+		ledger_cancel(
+		    c->l, &c->waiters[--c->waiting].ticket, c->now_ms);
 	for (unsigned i = 0; i < SESSIONS; i++) {
 		if (c->sessions[i].live)
 			end_one(c, &c->sessions[i]);
@@ -282,6 +382,7 @@ expect_all_there(struct churn *c)
 
 	ledger_totals(c->l, &totals);
 	cr_expect_eq(totals.held, 0);
+	cr_expect_eq(totals.waiting, 0);
 	for (unsigned i = 0; i < TARGETS; i++) {
 		bool seen[SLOTS] = { false };
 		struct addr to = target_at(i);
@@ -307,21 +408,45 @@ choose_seed(void)
 			     : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
 }
 
-Test(ledger_churn, half_an_hour_loses_no_slot_and_surprises_nobody,
-    .timeout = 100)
+static struct churn *
+churn_new(enum pool_order order)
 {
 	struct churn *c = calloc(1, sizeof(*c));
 	struct pool pool = fixture_pool("192.0.2.1", 1000, 1000 + PORTS - 1);
-	uint64_t start_ms = 5000;
 
 	cr_assert_not_null(c);
 	fixture_add(&pool, "192.0.2.2");
+	pool.rules.order = (uint8_t)order;
 	c->seed = choose_seed();
 	fprintf(stderr, "seed %llu\n", (unsigned long long)c->seed);
 	c->l = fixture_ledger(4 * SESSIONS, 100);
-	c->now_ms = start_ms;
+	c->now_ms = START_MS;
 	cr_assert_eq(ledger_set_pool(c->l, 0, &pool), 0);
-	for (unsigned i = 0; c->now_ms < start_ms + MINUTES * 60000; i++) {
+	return c;
+}
+
+/* It was a load, and of every kind. */
+static void
+expect_variety(const struct churn *c)
+{
+	cr_log_info("%u sessions, %u of them waited; %u found it full, %u gave "
+		    "up; %u deaths of workers",
+	    c->opened, c->granted, c->full, c->gave_up, c->deaths);
+	cr_expect_gt(c->opened, 20000);
+	cr_expect_gt(c->full, 0);
+	cr_expect_gt(c->granted, 0);
+	cr_expect_gt(c->gave_up, 0);
+	cr_expect_gt(c->deaths, 0);
+	for (unsigned i = 0; i < WAYS; i++)
+		cr_expect_gt(c->ended[i], 0, "way %u", i);
+}
+
+static void
+run(enum pool_order order)
+{
+	struct churn *c = churn_new(order);
+
+	for (unsigned i = 0; c->now_ms < START_MS + MINUTES * 60000; i++) {
 		look(c);
 		if (i % 10000 == 0)
 			fixture_check(c->l);
@@ -331,14 +456,19 @@ Test(ledger_churn, half_an_hour_loses_no_slot_and_surprises_nobody,
 	c->now_ms += LEDGER_LONG_MS;
 	expect_all_there(c);
 	fixture_check(c->l);
-	cr_log_info("%u sessions, %u refused, %u deaths of workers", c->opened,
-	    c->full, c->deaths);
 	cr_expect_eq(c->surprises, 0, "the kernel still held %u of %u",
 	    c->surprises, c->opened);
-	/* It was a load, and of every kind. */
-	cr_expect_gt(c->full, 0);
-	cr_expect_gt(c->deaths, 0);
-	for (unsigned i = 0; i < WAYS; i++)
-		cr_expect_gt(c->ended[i], 0, "way %u", i);
+	expect_variety(c);
 	free(c);
+}
+
+Test(ledger_churn, half_an_hour_loses_no_slot_and_surprises_nobody,
+    .timeout = 100)
+{
+	run(POOL_PACKED);
+}
+
+Test(ledger_churn, half_an_hour_in_hashed_order_loses_no_slot, .timeout = 100)
+{
+	run(POOL_HASHED);
 }
