@@ -124,14 +124,18 @@ files_command(const struct advisor *a, unsigned workers, uint64_t sessions,
 	    (uintmax_t)files, (uintmax_t)files);
 }
 
-/* What the memory allows, and the descriptors of all workers there may be. */
+/* What the memory would do for, if all sessions were idle. */
 static uint64_t
-most_sessions(const struct advisor *a)
+idle_sessions(const struct advisor *a)
 {
-	uint64_t by_memory = a->f->host->memory / CAPACITY_SESSION_BYTES;
-	uint64_t by_files = capacity_most(a->f->config, a->f->host->files_hard);
+	return a->f->host->memory / CAPACITY_SESSION_BYTES;
+}
 
-	return by_memory < by_files ? by_memory : by_files;
+/* What to ask for: a quarter is left for those that are not. */
+static uint64_t
+wise_sessions(const struct advisor *a)
+{
+	return idle_sessions(a) / 4 * 3;
 }
 
 /* Descriptors of a process, where they are what holds sessions back. */
@@ -140,23 +144,23 @@ judge_files(struct advisor *a)
 {
 	const struct capacity *c = a->f->capacity;
 	const struct preflight_host *h = a->f->host;
-	uint64_t by_memory = h->memory / CAPACITY_SESSION_BYTES;
+	uint64_t most = capacity_most(a->f->config, h->files_hard);
+	uint64_t wise = wise_sessions(a);
 	unsigned usual = a->f->processors;
 	char command[COMMAND_SIZE];
 
 	if (h->files_allowed > 0 && h->files_hard >= (uint64_t)h->files_allowed)
 		return;
-	if (a->f->config->max_sessions == 0 && by_memory > c->sessions) {
-		files_command(
-		    a, c->workers, by_memory, command, sizeof(command));
+	if (a->f->config->max_sessions == 0 && wise > c->sessions) {
+		files_command(a, c->workers, wise, command, sizeof(command));
 		say(a,
 		    "a process may have %ju descriptors; with them %u workers "
 		    "hold %ju sessions, and the memory would do for %ju; this "
 		    "mends it: max-sessions = %ju, which starts more workers, "
 		    "or %s",
 		    (uintmax_t)h->files_hard, c->workers,
-		    (uintmax_t)c->sessions, (uintmax_t)by_memory,
-		    (uintmax_t)most_sessions(a), command);
+		    (uintmax_t)c->sessions, (uintmax_t)idle_sessions(a),
+		    (uintmax_t)(wise < most ? wise : most), command);
 	}
 	if (a->f->config->workers == 0 && c->workers > usual) {
 		files_command(a, usual, c->sessions, command, sizeof(command));
@@ -190,16 +194,15 @@ judge_memory(struct advisor *a)
 {
 	uint64_t sessions = a->f->capacity->sessions;
 	uint64_t there = a->f->host->memory;
-	uint64_t fit = there / CAPACITY_SESSION_BYTES;
 
-	if (there != 0 && fit < sessions)
+	if (there != 0 && idle_sessions(a) < sessions)
 		say(a,
 		    "%ju MB of memory are available; %ju sessions take %ju MB "
 		    "when they are idle, and the kernel kills what does not "
 		    "fit; this mends it: max-sessions = %ju",
 		    (uintmax_t)(there >> 20), (uintmax_t)sessions,
 		    (uintmax_t)(sessions * CAPACITY_SESSION_BYTES >> 20),
-		    (uintmax_t)fit);
+		    (uintmax_t)wise_sessions(a));
 }
 
 static bool

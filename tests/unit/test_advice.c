@@ -165,10 +165,10 @@ Test(advice, descriptors_that_hold_sessions_back_are_named)
 	verdict_expect(&v,
 	    "a process may have 20000 descriptors; with them 2 "
 	    "workers hold 19868 sessions, and the memory would "
-	    "do for 65536; this mends it: max-sessions = 65536,");
-	verdict_expect(&v, "LimitNOFILE=65668 in the unit, or ulimit -n 65668");
+	    "do for 65536; this mends it: max-sessions = 49152,");
+	verdict_expect(&v, "LimitNOFILE=49284 in the unit, or ulimit -n 49284");
 	/* Nor is more of any use. */
-	v.host.memory = UINT64_C(19868) * CAPACITY_SESSION_BYTES;
+	v.host.memory = UINT64_C(26400) * CAPACITY_SESSION_BYTES;
 	expect_nothing(&v);
 	verdict_fini(&v);
 }
@@ -234,7 +234,7 @@ Test(advice, sessions_beyond_the_memory_are_told)
 	verdict_make(&v);
 	expect_row(&v,
 	    "1024 MB of memory are available; 100000 sessions take 1562 MB",
-	    "max-sessions = 65536");
+	    "max-sessions = 49152");
 	/* Not known is no reason. */
 	v.host.memory = 0;
 	expect_nothing(&v);
