@@ -35,11 +35,12 @@ endpoints_of(const struct config *c)
 	return n;
 }
 
-/* Each worker has the sockets of every slot and an eventfd for each. */
+/* Each worker has, for every slot, its sockets, an eventfd, and those of its
+ * worker and of the next one in its place. */
 static uint64_t
 other_descriptors(const struct config *c, unsigned slots)
 {
-	return SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots;
+	return SPARE_DESCRIPTORS + (endpoints_of(c) + 3) * slots;
 }
 
 uint64_t

@@ -33,6 +33,7 @@ struct master {
 	void *ledger_memory;
 	size_t ledger_bytes;
 	struct reign_base base;
+	struct family family;
 	struct crew crew;
 	struct reign *reign;
 	bool announced; /* READY=1 was said once */
@@ -317,6 +318,14 @@ on_crew_empty(void *arg)
 }
 
 static void
+on_crew_killed(uint64_t ticket, bool found, void *arg)
+{
+	(void)ticket;
+	(void)found;
+	(void)arg;
+}
+
+static void
 on_drain_end(evutil_socket_t fd, short what, void *arg)
 {
 	struct master *m = arg;
@@ -363,7 +372,7 @@ on_signal(evutil_socket_t number, short what, void *arg)
 
 	(void)what;
 	if (number == SIGCHLD) {
-		crew_reap(&m->crew);
+		family_reap(&m->family);
 	} else if (number != SIGHUP) {
 		stop(m);
 	} else if (!m->stopping) {
@@ -449,14 +458,15 @@ init(struct master *m, const char *path)
 		    EV_SIGNAL | EV_PERSIST, on_signal, m);
 		event_add(&m->signals[i], NULL);
 	}
-	m->crew = (struct crew){ .loop = &m->loop,
-		.log = &m->log,
+	family_init(&m->family, &m->loop, &m->log);
+	m->crew = (struct crew){ .family = &m->family,
 		.shared = m->shared,
 		.on_slot_ready = on_slot_ready,
 		.on_ready = on_crew_ready,
 		.on_failure = on_crew_failure,
 		.on_closed = on_crew_closed,
 		.on_empty = on_crew_empty,
+		.on_killed = on_crew_killed,
 		.arg = m };
 	return crew_init(&m->crew);
 }
@@ -479,6 +489,7 @@ fini(struct master *m)
 	if (m->shared != NULL)
 		munmap(m->shared, sizeof(*m->shared));
 	(void)log_flush(&m->log);
+	log_fini(&m->log);
 	if (m->log.fd != STDERR_FILENO)
 		close(m->log.fd);
 }

@@ -22,17 +22,27 @@ struct shared {
 	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
 };
 
-/* From the master to a worker, a byte each, over the control socket. */
+/* From the master to a worker. */
 enum worker_command {
 	WORKER_DRAIN = 'D',  /* others accept: end when the sessions have */
 	WORKER_FINISH = 'F', /* nobody will: accept what is queued, drain */
 	WORKER_STOP = 'S',   /* end now */
+	WORKER_KILL = 'K',   /* end `session` */
 };
 
 /* From a worker to the master. */
 enum worker_answer {
 	WORKER_READY = 'R',
 	WORKER_CLOSED = 'C', /* to FINISH: what was queued is accepted */
+	WORKER_KILLED = 'K', /* to KILL: `found`, or there is no such session */
+};
+
+/* What goes over the control socket of a child, either way. */
+struct message {
+	char what;
+	bool found;
+	uint64_t session;
+	uint64_t ticket; /* of a KILL, repeated in its answer */
 };
 
 /* Everything is borrowed from the master, and so lives in the fork's copy. */
@@ -47,6 +57,8 @@ struct worker_setup {
 	int tw_reuse;
 	unsigned slot, slots; /* slots of sockets; `wake` has as many */
 	const int *wake;      /* an eventfd a slot, -1: no worker has it */
+	const int *mail;      /* an eventfd a worker's id: it was granted
+				 something; -1: it is not told */
 	uint8_t id;
 	uint64_t first_session;
 	uint64_t max_sessions; /* of this worker */

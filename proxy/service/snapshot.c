@@ -33,7 +33,8 @@ read_file(const char *path, FILE *errors, char **text, size_t *len)
 
 		used += n;
 		if (n == 0) {
-			error = ferror(f) ? -EIO : 0;
+			/* Such as EISDIR, which open() does not mind. */
+			error = ferror(f) ? -errno : 0;
 			break;
 		}
 	}

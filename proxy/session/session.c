@@ -39,6 +39,8 @@ enum alive {
 
 static void on_target_ready(struct stream *stream);
 static void on_client_ready(struct stream *stream);
+static void wait_for(
+    struct session *s, struct timeout_class *rest, uint64_t ms);
 
 static enum alive
 alive_in(enum session_state state)
@@ -89,10 +91,12 @@ log_session(const struct session *s)
 	const struct close_row *row = close_row(s->reason);
 	uint64_t duration_ms = loop_now(s->env->loop) - s->start_ms;
 	struct timespec now;
+	uint64_t now_ms;
 
 	if (!s->env->config->log_access || !log_wants(log, row->level))
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	log_begin(log, row->level, "session");
 	log_hex(log, "session", s->id);
 	if (s->door->is_unix)
@@ -106,10 +110,11 @@ log_session(const struct session *s)
 	log_addr(log, "source", &s->source);
 	log_number(log, "bytes_up", s->bytes_up);
 	log_number(log, "bytes_down", s->bytes_down);
-	log_time(log, "start",
-	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 -
-		duration_ms);
+	log_time(log, "start", now_ms - duration_ms);
+	log_time(log, "end", now_ms);
 	log_number(log, "duration_ms", duration_ms);
+	if (s->waited_ms != 0)
+		log_number(log, "waited_ms", s->waited_ms);
 	log_text(log, "reason", row->label);
 	if (s->error != 0)
 		log_error(log, "error", s->error);
@@ -144,7 +149,7 @@ ends_in_order(const struct session *s, enum close_reason reason)
 	if (s->state == SESSION_RELAYING)
 		return reason == CLOSE_DONE;
 	return reason != CLOSE_CLIENT_RESET && reason != CLOSE_STOPPED &&
-	       reason != CLOSE_HANDSHAKE_TIMEOUT;
+	       reason != CLOSE_KILLED && reason != CLOSE_HANDSHAKE_TIMEOUT;
 }
 
 static void
@@ -178,6 +183,9 @@ session_close(struct session *s, enum close_reason reason)
 		s->bytes_up = s->relay.up.bytes;
 		s->bytes_down = relay_bytes_down(&s->relay);
 	}
+	if (s->wait_began_ms != 0)
+		s->waited_ms +=
+		    (uint32_t)(loop_now(s->env->loop) - s->wait_began_ms);
 	login_cancel(&s->login);
 	resolve_cancel(&s->resolve);
 	dial_cancel(&s->dial);
@@ -302,6 +310,23 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 	s->ahead_len = 0;
 }
 
+/* The time in a target's queue does not count as connecting. */
+static void
+on_dial_waits(bool waits, void *arg)
+{
+	struct session *s = arg;
+	uint64_t now_ms = loop_now(s->env->loop);
+
+	if (waits) {
+		s->wait_began_ms = now_ms;
+		timeout_cancel(&s->timer);
+		return;
+	}
+	s->waited_ms += (uint32_t)(now_ms - s->wait_began_ms);
+	s->wait_began_ms = 0;
+	wait_for(s, &s->env->connecting, s->env->config->connect_ms);
+}
+
 static void
 on_target_ready(struct stream *stream)
 {
@@ -381,9 +406,10 @@ is_permitted(struct session *s, const struct addr *target)
 static void
 dial(struct session *s, const struct addr *targets, size_t count)
 {
+	const struct config_user *users = s->env->config->users;
 	struct ledger_holder holder = { .client = s->client_addr,
 		.session = s->id,
-		.user = s->user,
+		.user = s->user != 0 ? users[s->user - 1].id : 0,
 		.worker = s->env->worker };
 	struct addr permitted[RESOLVE_ADDRESSES_MAX];
 	size_t n = 0;
@@ -629,6 +655,22 @@ session_stop_all(struct session_env *env)
 		    container_of(i, struct session, link), CLOSE_STOPPED);
 }
 
+bool
+session_kill(struct session_env *env, uint64_t id)
+{
+	struct link *i, *following;
+
+	LIST_EACH_SAFE (i, following, &env->sessions) {
+		struct session *s = container_of(i, struct session, link);
+
+		if (s->id != id)
+			continue;
+		session_close(s, CLOSE_KILLED);
+		return true;
+	}
+	return false;
+}
+
 /* ---- what sessions share ---- */
 
 static struct hostnet *
@@ -683,6 +725,7 @@ session_env_init(struct session_env *env)
 	    on_half_closed_timeout);
 	loop_class_init(env->loop, &env->idle, c->idle_ms, on_idle_timeout);
 	dialer_init(&env->dialer, env->loop, &env->egress, c->connect_ms);
+	env->dialer.on_wait = on_dial_waits;
 	env->resolver = resolver_new(env->loop->base, NULL);
 	env->logins = login_service_new(env->loop->base, c);
 	if (env->resolver == NULL || env->logins == NULL) {
@@ -700,6 +743,7 @@ session_env_fini(struct session_env *env)
 		resolver_free(env->resolver);
 	if (env->logins != NULL)
 		login_service_free(env->logins);
+	dialer_fini(&env->dialer);
 	hostnet_fini(&env->hostnet);
 }
 

@@ -63,6 +63,10 @@ void session_start(struct session_env *env, const struct session_door *door,
 /* Closes every session, with a reset on both legs. */
 void session_stop_all(struct session_env *env);
 
+/* Closes the session of this id, with a reset on both legs; false when there is
+ * none. */
+bool session_kill(struct session_env *env, uint64_t id);
+
 /* Copies the egress's counts to the shared ones. */
 void session_publish_stats(struct session_env *env);
 
