@@ -156,19 +156,26 @@ Test(advice, two_tracked_connections_a_session_have_to_fit)
 Test(advice, descriptors_that_hold_sessions_back_are_named)
 {
 	struct verdict v;
+	char words[256];
 
 	verdict_init(&v, "");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 2, 10000);
 	v.host.memory = UINT64_C(1) << 30;
 	verdict_make(&v);
 	cr_expect_eq(advise(&v), 1, "%s", v.text);
-	verdict_expect(&v,
-	    "a process may have 20000 descriptors; with them 2 "
-	    "workers hold 19868 sessions, and the memory would "
-	    "do for 65536; this mends it: max-sessions = 49152,");
-	verdict_expect(&v, "LimitNOFILE=49284 in the unit, or ulimit -n 49284");
+	snprintf(words, sizeof(words),
+	    "a process may have %ju descriptors; with them 2 workers hold "
+	    "20000 sessions, and the memory would do for 65536; this mends it: "
+	    "max-sessions = 49152,",
+	    (uintmax_t)v.host.files_hard);
+	verdict_expect(&v, words);
+	snprintf(words, sizeof(words),
+	    "or LimitNOFILE=%ju in the unit, or ulimit -n %ju before",
+	    (uintmax_t)capacity_descriptors(v.config, 2, 49152 / 2),
+	    (uintmax_t)capacity_descriptors(v.config, 2, 49152 / 2));
+	verdict_expect(&v, words);
 	/* Nor is more of any use. */
-	v.host.memory = UINT64_C(26400) * CAPACITY_SESSION_BYTES;
+	v.host.memory = UINT64_C(26600) * CAPACITY_SESSION_BYTES;
 	expect_nothing(&v);
 	verdict_fini(&v);
 }
@@ -193,19 +200,24 @@ Test(advice, what_is_advised_of_sessions_can_be_had)
 Test(advice, more_workers_than_processors_are_told)
 {
 	struct verdict v;
+	char now[128], command[128];
 
 	verdict_init(&v, "[proxy]\nmax-sessions = 50000\n");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 5, 10000);
 	verdict_make(&v);
-	expect_row(&v,
-	    "a process may have 20000 descriptors; max-sessions = 50000 takes "
-	    "6 workers",
-	    "LimitNOFILE=50132 in the unit, or ulimit -n 50132 before the "
-	    "start");
+	snprintf(now, sizeof(now),
+	    "a process may have %ju descriptors; max-sessions = 50000 takes 5 "
+	    "workers",
+	    (uintmax_t)v.host.files_hard);
+	snprintf(command, sizeof(command),
+	    "LimitNOFILE=%ju in the unit, or ulimit -n %ju before the start",
+	    (uintmax_t)capacity_descriptors(v.config, 2, 25000),
+	    (uintmax_t)capacity_descriptors(v.config, 2, 25000));
+	expect_row(&v, now, command);
 	verdict_fini(&v);
 	/* As many as the file says are as many as were wanted. */
-	verdict_init(&v, "[proxy]\nmax-sessions = 50000\nworkers = 6\n");
-	v.host.files_hard = 20000;
+	verdict_init(&v, "[proxy]\nmax-sessions = 50000\nworkers = 5\n");
+	verdict_limit(&v, 5, 10000);
 	verdict_make(&v);
 	expect_nothing(&v);
 	verdict_fini(&v);
@@ -214,13 +226,17 @@ Test(advice, more_workers_than_processors_are_told)
 Test(advice, files_of_all_processes_have_to_suffice)
 {
 	struct verdict v;
+	uint64_t wanted;
+	char command[64];
 
 	verdict_init(&v, "[proxy]\nmax-sessions = 50000\n");
 	v.host.files_max = 80000;
 	verdict_make(&v);
-	expect_row(
-	    &v, "fs.file-max is 80000; ", "sysctl -w fs.file-max=200264");
-	v.host.files_max = 200000;
+	wanted = capacity_descriptors(v.config, 2, 50000);
+	snprintf(command, sizeof(command), "sysctl -w fs.file-max=%ju",
+	    (uintmax_t)(2 * wanted));
+	expect_row(&v, "fs.file-max is 80000; ", command);
+	v.host.files_max = (int64_t)wanted;
 	expect_nothing(&v);
 	verdict_fini(&v);
 }
