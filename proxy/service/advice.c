@@ -33,9 +33,50 @@ say(struct advisor *a, const char *format, ...)
 	a->count++;
 }
 
-/* What is closed first by us rests by what these say. */
+/* Are there pools whose ports rest by what the kernel needs? */
+static bool
+any_rests_by_kernel(const struct advisor *a)
+{
+	for (size_t i = 0; i < a->f->config->egress_count; i++) {
+		if (!a->f->pools[i].by_kernel &&
+		    a->f->config->egresses[i].cooldown_ms == CONFIG_AUTO_MS)
+			return true;
+	}
+	return false;
+}
+
+static bool
+any_shared(const struct pool *p)
+{
+	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++) {
+		if (p->ranges[i].bind == POOL_RANGE)
+			return true;
+	}
+	return false;
+}
+
+/* What the file says of a rest, against what the kernel does. (A port that is
+ * bound explicitly is free at once.) */
 static void
-judge_time_wait(struct advisor *a)
+judge_cooldown(struct advisor *a, size_t egress)
+{
+	const struct preflight_host *h = a->f->host;
+	uint64_t cooldown = a->f->config->egresses[egress].cooldown_ms;
+	bool reuses = h->timestamps && h->tw_reuse == 1;
+	uint64_t needed = reuses ? (uint64_t)h->tw_reuse_ms : 60000;
+
+	if (cooldown < needed && any_shared(&a->f->pools[egress]))
+		say(a,
+		    "[egress %s] cooldown is %ju ms, and the kernel keeps a "
+		    "connection that we closed first for %ju ms (tcp_tw_reuse "
+		    "is %d); ports given out sooner cost failed attempts; this "
+		    "mends it: cooldown = auto",
+		    a->f->pools[egress].name, (uintmax_t)cooldown,
+		    (uintmax_t)needed, h->tw_reuse);
+}
+
+static void
+judge_tw_reuse(struct advisor *a)
 {
 	const struct preflight_host *h = a->f->host;
 
@@ -59,6 +100,18 @@ judge_time_wait(struct advisor *a)
 		    "again after 1 s, in vain until then; this mends it: "
 		    "sysctl -w net.ipv4.tcp_tw_reuse_delay=1000",
 		    (intmax_t)h->tw_reuse_ms);
+}
+
+/* How long what is closed first by us rests. */
+static void
+judge_time_wait(struct advisor *a)
+{
+	const struct preflight_host *h = a->f->host;
+
+	if (any_rests_by_kernel(a))
+		judge_tw_reuse(a);
+	for (size_t i = 0; i < a->f->config->egress_count; i++)
+		judge_cooldown(a, i);
 	if (h->tw_buckets >= 0 &&
 	    (uint64_t)h->tw_buckets < a->f->capacity->sessions)
 		say(a,

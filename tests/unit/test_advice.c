@@ -104,6 +104,49 @@ Test(advice, a_longer_delay_of_reuse_is_in_vain)
 	WITHOUT(host->tw_reuse_ms = 100);
 }
 
+Test(advice, a_cooldown_below_what_the_kernel_needs_is_told)
+{
+	struct verdict v;
+
+	verdict_init(&v, "[egress main]\ncooldown = 5s\n");
+	verdict_make(&v);
+	expect_nothing(&v);
+	v.host.tw_reuse_ms = 6000;
+	expect_row(&v,
+	    "[egress main] cooldown is 5000 ms, and the kernel keeps a "
+	    "connection that we closed first for 6000 ms ",
+	    "cooldown = auto");
+	v.host.tw_reuse = 2;
+	expect_row(&v,
+	    "[egress main] cooldown is 5000 ms, and the kernel keeps a "
+	    "connection that we closed first for 60000 ms (tcp_tw_reuse is 2)",
+	    "cooldown = auto");
+	v.host.tw_reuse = 1;
+	v.host.timestamps = false;
+	verdict_expect(&v, "for 60000 ms");
+	verdict_fini(&v);
+	/* Long enough; free at once when bound explicitly. */
+	verdict_init(&v, "[egress one]\ncooldown = 60s\n"
+			 "[egress two]\nbind = explicit\nports = 2000\n"
+			 "cooldown = 0s\n");
+	v.host.tw_reuse = 0;
+	verdict_make(&v);
+	expect_nothing(&v);
+	verdict_fini(&v);
+}
+
+Test(advice, where_the_kernel_chooses_ports_their_rest_is_its_matter)
+{
+	struct verdict v;
+
+	verdict_init(&v, "[egress main]\nbind = kernel\n");
+	v.host.tw_reuse = 0;
+	v.host.timestamps = false;
+	verdict_make(&v);
+	expect_nothing(&v);
+	verdict_fini(&v);
+}
+
 Test(advice, fewer_buckets_than_sessions_forget)
 {
 	struct verdict v;
