@@ -413,10 +413,10 @@ name_of(const struct stranger *s, char *text, size_t size)
 		    s->uid);
 }
 
-/* What takes the ports of `bits` out of the pool. */
+/* What takes the ports of all `count` strangers that stay out of the pool. */
 static void
-leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
-    char *text, size_t size)
+leave_out(const struct advisor *a, size_t egress, const struct stranger *s,
+    size_t count, char *text, size_t size)
 {
 	const struct pool *pool = &a->f->pools[egress];
 	bool named = a->f->config->egresses[egress].port_count != 0;
@@ -430,9 +430,9 @@ leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
 		     port <= pool->ranges[i].last; port++)
 			set_bit(all, port, true);
 	}
-	for (uint32_t port = 0; port < 65536; port++) {
-		if (bit_is_set(bits, port))
-			set_bit(all, port, !named);
+	for (size_t i = 0; i < count; i++) {
+		if (s[i].state != STRANGER_GONE)
+			set_bit(all, s[i].local.port, !named);
 	}
 	if (!preflight_format_ports(all, list, sizeof(list))) {
 		strcpy_bounded(text, size, "name ports = without them");
@@ -448,11 +448,11 @@ leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
 
 /* `count` sockets of one program in one state. */
 static void
-judge_program(
-    struct advisor *a, size_t egress, const struct stranger *s, size_t count)
+judge_program(struct advisor *a, size_t egress, const struct stranger *s,
+    size_t count, const char *command)
 {
 	uint8_t bits[PREFLIGHT_PORT_BYTES] = { 0 };
-	char list[LIST_SIZE], who[80], command[COMMAND_SIZE];
+	char list[LIST_SIZE], who[80];
 
 	for (size_t i = 0; i < count; i++)
 		set_bit(bits, s[i].local.port, true);
@@ -466,7 +466,6 @@ judge_program(
 		    count == 1 ? "" : "s", list, count == 1 ? "it" : "them");
 		return;
 	}
-	leave_out(a, egress, bits, command, sizeof(command));
 	say(a,
 	    "[egress %s] %s %s port%s %s; no session gets %s meanwhile; end "
 	    "that program, or this mends it: %s",
@@ -495,13 +494,15 @@ judge_strangers(struct advisor *a, size_t egress, struct stranger *room)
 {
 	size_t count = gather(a, egress, room);
 	unsigned programs = 0;
+	char command[COMMAND_SIZE];
 
+	leave_out(a, egress, room, count, command, sizeof(command));
 	for (size_t i = 0, end; i < count; i = end) {
 		for (end = i + 1;
 		     end < count && compare(&room[i], &room[end]) == 0; end++)
 			;
 		if (++programs <= PROGRAMS_MAX)
-			judge_program(a, egress, &room[i], end - i);
+			judge_program(a, egress, &room[i], end - i, command);
 	}
 	if (programs > PROGRAMS_MAX)
 		say(a, "[egress %s] and %u more programs are in the way",

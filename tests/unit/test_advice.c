@@ -377,6 +377,10 @@ Test(advice, programs_and_states_are_told_apart)
 	verdict_expect(&v, "a program of uid 33 (root sees which) listens on "
 			   "port 40004;");
 	verdict_expect(&v, "b (pid 8, uid 33) listens on port 40005;");
+	/* One of these mends it all. */
+	verdict_expect(&v, "listens on port 40005; no session gets it "
+			   "meanwhile; end that program, or this mends it: "
+			   "ports = 40003 40006-40009\n");
 	verdict_fini(&v);
 }
 
