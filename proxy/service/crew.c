@@ -211,6 +211,7 @@ fork_worker(
 	struct worker_setup setup = { .config = order->config,
 		.log = crew->family->log,
 		.ledger = crew->ledger,
+		.quota = crew->quota,
 		.shared = crew->shared,
 		.attended = attended(crew),
 		.sockets = order->sockets,
@@ -333,6 +334,7 @@ on_death(struct child *c, int status)
 		wake_all(crew);
 	}
 	stats_set(&stats->sessions, 0);
+	quota_drop_worker(crew->quota, w->id);
 	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
 	wake_granted(crew);
 	log_death(w, status, returned);

@@ -139,6 +139,21 @@ reign_slots(const struct reign_base *base, const struct reign *r)
 	return r->workers > base->slots ? r->workers : base->slots;
 }
 
+/* A user keeps its id over reloads: leases and counts are by it. */
+static int
+name_users(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	struct config *c = r->snapshot.config;
+	int error = names_assign(base->names, c->users, c->user_count);
+
+	if (error != 0)
+		fprintf(errors, "%s\n",
+		    error == -ENOSPC ? "there have been too many names of "
+				       "users since the start: restart"
+				     : strerror(-error));
+	return error;
+}
+
 /* The whole of a reload that can fail, without changing what is in force. */
 int
 reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
@@ -163,7 +178,9 @@ reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
 		fprintf(errors, "%s\n", why);
 		return error;
 	}
-	error = make_pools(base, r, errors);
+	error = name_users(base, r, errors);
+	if (error == 0)
+		error = make_pools(base, r, errors);
 	if (error == 0)
 		error = assign_pools(base, r, errors);
 	if (error != 0)
@@ -171,9 +188,22 @@ reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
 	return error;
 }
 
+/* The users' parts are in force with the pools that count them. */
+static void
+put_users(const struct reign_base *base, const struct config *c)
+{
+	for (size_t i = 0; i < c->user_count; i++) {
+		const struct config_user *u = &c->users[i];
+
+		ledger_set_user(
+		    base->ledger, u->id, u->limit.share, u->reserve);
+	}
+}
+
 int
 reign_put_pools(const struct reign_base *base, struct reign *r, FILE *errors)
 {
+	put_users(base, r->snapshot.config);
 	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
 		const struct pool *pool = &r->snapshot.pools[i];
 		struct pool now;
