@@ -34,7 +34,9 @@ scene_open(struct scene *s, const char *egress)
 	char config[512];
 
 	snprintf(config, sizeof(config),
-	    "[listen a]\naddress = 127.0.0.1:1080\n[egress e]\n%s", egress);
+	    "[listen a]\naddress = 127.0.0.1:1080\n"
+	    "[egress e]\nwait = off\n%s",
+	    egress);
 	s->clients = 0;
 	s->daemon = daemon_start(&(struct daemon_setup){
 	    .proxy = "workers = 2\n", .config = config });
@@ -179,7 +181,7 @@ Test(pools, the_hosts_own_ports_but_reserved_ones_and_ours)
 	s.clients = 0;
 	s.daemon = daemon_start(&(struct daemon_setup){
 	    .config = "[listen a]\naddress = 127.0.0.1:40002\n"
-		      "[egress e]\nports = auto\n" });
+		      "[egress e]\nports = auto\nwait = off\n" });
 	s.proxy = daemon_address(s.daemon, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
 
