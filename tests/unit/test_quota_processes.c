@@ -18,10 +18,11 @@
 #include "steps.h"
 
 #define WORKERS  3
-#define DEATHS   2000
+#define DEATHS   1200
 #define SUBJECTS 12
 #define LIMIT    9
 #define RATE     500
+#define OTHERS   6 /* workers that live, with a session of each subject */
 #define LIFE_US  500
 #define CROWD    8 /* processes that enter at once */
 
@@ -73,7 +74,8 @@ enter_one(struct worker *w, unsigned subject, uint64_t now_ms)
 	uint32_t rate = subject % 3 == 0 ? RATE : 0;
 	uint64_t one;
 
-	if (quota_enter(w->q, w->number, s, LIMIT, rate, now_ms) != QUOTA_OK) {
+	if (quota_enter(w->q, w->number, s, LIMIT + OTHERS, rate, now_ms) !=
+	    QUOTA_OK) {
 		w->claims->refused++;
 		return;
 	}
@@ -186,12 +188,33 @@ new_worker(void)
 	return w;
 }
 
+/* So that a subject needs more than one cell. */
+static void
+enter_others(struct worker *w)
+{
+	for (uint8_t i = 0; i < OTHERS; i++)
+		for (unsigned j = 0; j < SUBJECTS; j++)
+			cr_assert_eq(quota_enter(w->q, 100 + i, &w->subjects[j],
+					 LIMIT, 0, 0),
+			    QUOTA_OK);
+}
+
+static void
+leave_others(struct worker *w)
+{
+	for (uint8_t i = 0; i < OTHERS; i++)
+		for (unsigned j = 0; j < SUBJECTS; j++)
+			quota_leave(w->q, 100 + i, &w->subjects[j],
+			    w->claims->operations);
+}
+
 Test(quota_processes, killed_anywhere_they_leave_counts_that_are_true,
     .timeout = 100)
 {
 	struct worker w = new_worker();
 	pid_t pids[WORKERS + 1];
 
+	enter_others(&w);
 	for (uint8_t i = 1; i <= WORKERS; i++)
 		pids[i] = start(&w, i);
 	for (unsigned i = 0; i < DEATHS; i++) {
@@ -204,6 +227,7 @@ Test(quota_processes, killed_anywhere_they_leave_counts_that_are_true,
 	for (uint8_t i = 1; i <= WORKERS; i++)
 		pids[bury_one(&w, pids)] = 0;
 	fixture_check(w.q);
+	leave_others(&w);
 	cr_log_info("%llu operations, %u deaths in a lock",
 	    (unsigned long long)w.claims->operations, fixture_rebuilds(w.q));
 	cr_expect_eq(w.claims->too_many, 0, "a limit was passed %llu times",
@@ -316,23 +340,27 @@ Test(quota_processes, killed_after_any_instruction_they_leave_them_true,
     .timeout = 100)
 {
 	struct worker w = new_worker();
-	unsigned deaths = 0;
 
 	if (!steps_allowed())
 		cr_skip_test("no tracing of children here");
 	for (unsigned kind = 0; kind < DEEDS; kind++) {
 		struct deed deed = { &w, 10, kind };
+		uint32_t locked = fixture_rebuilds(w.q), before = locked;
 		unsigned steps = 0;
+		bool ended;
 
-		/* In strides that grow and are never the same: a step takes
-		 * long, and sanitizers make ten instructions of one. */
-		while (!die_after_steps(&deed, steps)) {
-			deaths++;
-			steps += 1 + next_random(&w.seed) % (100 + steps);
-		}
+		/* Until it has let go of the lock. In strides that grow and are
+		 * never the same: a step takes long, and sanitizers make ten
+		 * instructions of one. */
+		do {
+			before = fixture_rebuilds(w.q);
+			ended = die_after_steps(&deed, steps);
+			steps += 1 + next_random(&w.seed) % (30 + steps / 2);
+		} while (!ended &&
+			 (fixture_rebuilds(w.q) != before || before == locked));
+		cr_expect_gt(before, locked, "deed %u", kind);
 	}
-	cr_log_info("%u deaths, %u in a lock", deaths, fixture_rebuilds(w.q));
-	cr_expect_gt(fixture_rebuilds(w.q), DEEDS);
+	cr_log_info("%u deaths in a lock", fixture_rebuilds(w.q));
 	expect_nothing_lost(&w, 5000000);
 	fixture_check(w.q);
 }
