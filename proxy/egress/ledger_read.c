@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "egress/ledger_shard.h"
+#include "egress/ledger_queue.h"
 
 /* Locks the shard that has a chunk; false, and nothing locked, when none has,
  * or when nothing in it is in use. */
@@ -25,22 +25,50 @@ lock_chunk(
 
 /* ---- targets ---- */
 
+/* Lanes of a sticky pool that are looked at, so that a hold is short. */
+#define LANES_MAX 64
+
 struct target_rows {
 	uint32_t count;
 	struct ledger_target_row rows[LEDGER_CHUNK];
 };
 
-/*
- * At most so many slots are held, cooling or used before. Slots before `fresh`
- * have a record each; how many are on the chain behind it is not known without
- * a walk. Strays are held beside them.
- */
+/* At most so many slots of a lane have a record. How many are on the chain
+ * behind `fresh` is not known without a walk. */
+static uint32_t
+touched_in(const struct lane *lane, uint32_t slots)
+{
+	return lane->skip != 0 ? slots : lane->fresh;
+}
+
+static uint32_t
+touched_in_lanes(const struct hold *h, const struct target *t, uint32_t slots)
+{
+	uint32_t desk = target_desk(t);
+	uint32_t first = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
+	uint32_t lane = first, touched = 0;
+
+	if (first == 0)
+		return 0;
+	for (unsigned i = 0; i < LANES_MAX; i++) {
+		const struct extra *e = ledger_extra(h->l, lane);
+
+		touched += touched_in(&e->lane, slots);
+		lane = e->link.next;
+		if (lane == first)
+			return touched < slots ? touched : slots;
+	}
+	return slots;
+}
+
+/* In a sticky pool the lanes are used and not the target's own, else not them.
+ * Strays are held beside the pool's slots. */
 static uint32_t
 touched_of(const struct hold *h, const struct target *t, uint32_t slots)
 {
 	uint32_t strays = h->s->count[RECORD_STRAY];
 
-	return (t->skip != 0 ? slots : t->fresh) +
+	return touched_in(&t->lane, slots) + touched_in_lanes(h, t, slots) +
 	       (strays < t->held ? strays : t->held);
 }
 
@@ -53,7 +81,9 @@ copy_target(struct hold *h, uint32_t n, struct ledger_target_row *out)
 		.pool = target_pool(t),
 		.cell = n,
 		.held = t->held,
-		.high_water = t->high_water };
+		.waiting = queue_length(h, n),
+		.high_water = t->high_water,
+		.was_full = (target_word(t) & TARGET_WAS_FULL) != 0 };
 
 	if (p != NULL && !p->by_kernel) {
 		row.slots = pool_slots(p, target_family(t));
@@ -65,24 +95,26 @@ copy_target(struct hold *h, uint32_t n, struct ledger_target_row *out)
 }
 
 static void
-copy_targets(struct hold *h, uint32_t chunk, struct target_rows *out)
+copy_targets(struct hold *h, uint32_t chunk, bool take, struct target_rows *out)
 {
 	uint32_t first = chunk * LEDGER_CHUNK;
 	uint32_t left = slab_used(h->l, &h->l->targets, chunk);
 
 	/* Pages of cells that were never used stay so. */
 	for (uint32_t i = first == 0; i < LEDGER_CHUNK && left > 0; i++) {
-		const struct target *t = ledger_target_at(h->l, first + i);
+		struct target *t = ledger_target_at(h->l, first + i);
 
-		if (target_word(t) == 0)
+		if (!target_is_used(t))
 			continue;
 		copy_target(h, first + i, &out->rows[out->count++]);
+		if (take)
+			target_flag(t, TARGET_WAS_FULL, false);
 		left--;
 	}
 }
 
-void
-ledger_each_target(struct ledger *l, ledger_target_fn *fn, void *arg)
+static void
+each_target(struct ledger *l, bool take, ledger_target_fn *fn, void *arg)
 {
 	struct target_rows found;
 
@@ -92,7 +124,7 @@ ledger_each_target(struct ledger *l, ledger_target_fn *fn, void *arg)
 		if (!lock_chunk(l, &l->targets, chunk, &h))
 			continue;
 		found.count = 0;
-		copy_targets(&h, chunk, &found);
+		copy_targets(&h, chunk, take, &found);
 		shard_unlock(&h);
 		for (uint32_t i = 0; i < found.count; i++)
 			fn(arg, &found.rows[i]);
@@ -100,9 +132,15 @@ ledger_each_target(struct ledger *l, ledger_target_fn *fn, void *arg)
 }
 
 void
+ledger_each_target(struct ledger *l, ledger_target_fn *fn, void *arg)
+{
+	each_target(l, false, fn, arg);
+}
+
+void
 ledger_take_targets(struct ledger *l, ledger_target_fn *fn, void *arg)
 {
-	ledger_each_target(l, fn, arg);
+	each_target(l, true, fn, arg);
 }
 
 /* ---- records ---- */
@@ -134,7 +172,7 @@ copy_records(struct hold *h, uint32_t chunk, struct record_copies *out)
 			continue;
 		left--;
 		t = ledger_target_at(h->l, r->target);
-		if (target_word(t) == 0) /* ended, soon free */
+		if (!target_is_used(t)) /* ended, soon free */
 			continue;
 		memcpy(&copy->record, r, sizeof(*r));
 		memcpy(&copy->target, t, sizeof(*t));
@@ -148,7 +186,6 @@ use_of(const struct record *r, uint64_t now_ms)
 	switch ((enum record_state)record_state(r)) {
 	case RECORD_HELD:
 	case RECORD_STRAY:
-	case RECORD_GRANTED:
 		return LEDGER_HELD;
 	case RECORD_BRIEF:
 	case RECORD_LONG:

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "policy/config_parse.h"
+#include "policy/quota.h"
 
 #define MINUTE_MS UINT64_C(60000)
 #define HOUR_MS   (60 * MINUTE_MS)
@@ -26,7 +27,6 @@
 #define USER_FIELD(m)   offsetof(struct config_user, m)
 
 #define SESSIONS_MAX 10000000
-#define RATE_MAX     1000000 /* new ones a second */
 
 static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_PROXY] = { "proxy", OPTION_WORKERS, OPTION_ADDRESS, 0,
@@ -169,7 +169,7 @@ static const struct option options[OPTION_COUNT] = {
 	[OPTION_USER_RATE] = { SECTION_USER, "max-rate", "off|1..1000000", NULL,
 	    "as in [limits]", "New sessions of the user a second.",
 	    config_value_number_or_off, USER_FIELD(limit.rate), .min = 1,
-	    .max = RATE_MAX },
+	    .max = QUOTA_RATE_MAX },
 	[OPTION_USER_SHARE] = { SECTION_USER, "max-share", "off|1%..100%", NULL,
 	    "as in [limits]", "Of each target's slots, the user's share.",
 	    config_value_percent_or_off, USER_FIELD(limit.share), .min = 1,
@@ -196,7 +196,7 @@ static const struct option options[OPTION_COUNT] = {
 	[OPTION_CLIENT_RATE] = { SECTION_LIMITS, "client-max-rate",
 	    "off|1..1000000", "off", NULL,
 	    "New sessions of each client a second.", config_value_number_or_off,
-	    PROXY_FIELD(client_limit.rate), .min = 1, .max = RATE_MAX },
+	    PROXY_FIELD(client_limit.rate), .min = 1, .max = QUOTA_RATE_MAX },
 	[OPTION_CLIENT_SHARE] = { SECTION_LIMITS, "client-max-share",
 	    "off|1%..100%", "off", NULL,
 	    "Of each target's slots, each client's share.",
@@ -213,7 +213,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "New sessions a second of each user who has no max-rate of its "
 	    "own.",
 	    config_value_number_or_off, PROXY_FIELD(user_limit.rate), .min = 1,
-	    .max = RATE_MAX },
+	    .max = QUOTA_RATE_MAX },
 	[OPTION_LIMITS_USER_SHARE] = { SECTION_LIMITS, "user-max-share",
 	    "off|1%..100%", "off", NULL,
 	    "Of each target's slots, the share of each user who has no "

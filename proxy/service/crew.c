@@ -219,6 +219,7 @@ fork_worker(
 		.slot = w->slot,
 		.slots = crew->slots,
 		.wake = crew->wake,
+		.mail = crew->mail,
 		.id = w->id,
 		.first_session = w->number << SESSION_WORKER_SHIFT | 1,
 		.max_sessions =
@@ -300,6 +301,20 @@ log_death(struct crew_worker *w, int status, uint32_t returned)
 	log_end(log);
 }
 
+/* What the dead held may have been granted to somebody. */
+static void
+wake_granted(struct crew *crew)
+{
+	uint64_t workers[LEDGER_WAKE_WORDS];
+
+	if (!ledger_take_wakes(crew->ledger, workers))
+		return;
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++)
+		if ((workers[id / 64] >> id % 64 & 1) != 0 &&
+		    crew->mail[id] != -1)
+			eventfd_write(crew->mail[id], 1);
+}
+
 static void
 on_death(struct child *c, int status)
 {
@@ -310,6 +325,7 @@ on_death(struct child *c, int status)
 	unsigned slot = w->slot;
 	uint64_t now_ms = loop_now(crew->family->loop);
 	uint64_t lived_ms = now_ms - c->started_ms;
+	uint32_t returned;
 
 	/* Siblings take its clients at once, before anything else. */
 	if (present && !crew->stopping) {
@@ -317,7 +333,9 @@ on_death(struct child *c, int status)
 		wake_all(crew);
 	}
 	stats_set(&stats->sessions, 0);
-	log_death(w, status, ledger_return_worker(crew->ledger, w->id, now_ms));
+	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
+	wake_granted(crew);
+	log_death(w, status, returned);
 	link_remove(&w->link);
 	free(w);
 	if (present && !crew->stopping) {
@@ -359,6 +377,8 @@ crew_init(struct crew *crew)
 	crew->prepared = 0;
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		crew->wake[i] = crew->next_wake[i] = -1;
+	for (unsigned i = 0; i <= LEDGER_WORKERS_MAX; i++)
+		crew->mail[i] = -1;
 	crew->slot = calloc(SLOTS_MAX, sizeof(*crew->slot));
 	if (crew->slot == NULL)
 		return -ENOMEM;
@@ -390,6 +410,9 @@ crew_fini(struct crew *crew)
 		event_del(&crew->slot[i].restart);
 	close_all(crew->wake);
 	close_all(crew->next_wake);
+	for (unsigned i = 0; i <= LEDGER_WORKERS_MAX; i++)
+		if (crew->mail[i] != -1)
+			close(crew->mail[i]);
 	event_del(&crew->last_resort);
 	free(crew->slot);
 	crew->slot = NULL;
@@ -437,6 +460,18 @@ reset_slots(struct crew *crew, const struct crew_order *order)
 	}
 }
 
+/* For the workers to come and those of the next generation, so that these know
+ * the fds of those. Whose is missing looks by itself. */
+static void
+open_mail(struct crew *crew, unsigned wanted)
+{
+	size_t last = count_workers(crew) + 2 * (size_t)wanted;
+
+	for (size_t id = 1; id <= last && id <= LEDGER_WORKERS_MAX; id++)
+		if (crew->mail[id] == -1)
+			crew->mail[id] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
 int
 crew_prepare(struct crew *crew, unsigned wanted)
 {
@@ -444,6 +479,7 @@ crew_prepare(struct crew *crew, unsigned wanted)
 	if (count_workers(crew) + wanted > LEDGER_WORKERS_MAX)
 		return -ENOSPC;
 	close_all(crew->next_wake);
+	open_mail(crew, wanted);
 	crew->prepared = wanted;
 	return open_wakes(wanted, crew->next_wake);
 }
