@@ -159,6 +159,8 @@ Test(worker_crash, only_its_own_sessions_are_cut)
 	cr_assert_eq(daemon_workers(s.daemon, pids), 2);
 	close_all(s.flows, 2 * left);
 	daemon_signal(s.daemon, SIGTERM);
+	/* Two at once would be one. */
+	daemon_wait_log(s.daemon, "event=stopping");
 	daemon_signal(s.daemon, SIGTERM);
 	daemon_wait_exit(s.daemon);
 	daemon_free(s.daemon);
