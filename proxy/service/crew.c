@@ -224,9 +224,13 @@ fork_worker(
 		.first_session = w->number << SESSION_WORKER_SHIFT | 1,
 		.max_sessions =
 		    share_of(order->max_sessions, crew->wanted, w->slot) };
-
-	return child_start(
+	int error = child_start(
 	    crew->family, &w->child, order->identity, run_worker, &setup);
+
+	if (error == 0)
+		stats_set(
+		    &crew->shared->max_sessions[w->id], setup.max_sessions);
+	return error;
 }
 
 static int
@@ -333,6 +337,7 @@ on_death(struct child *c, int status)
 		wake_all(crew);
 	}
 	stats_set(&stats->sessions, 0);
+	stats_set(&crew->shared->max_sessions[w->id], 0);
 	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
 	wake_granted(crew);
 	log_death(w, status, returned);

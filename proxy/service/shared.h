@@ -20,6 +20,9 @@ struct shared {
 	 * generation has its own flags, those of long ago are used again. */
 	_Atomic bool attended[ATTENDED_GENERATIONS][SLOTS_MAX];
 	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
+	/* By worker id: what it may hold; 0: there is no such worker. The
+	 * master's. */
+	_Atomic uint64_t max_sessions[LEDGER_WORKERS_MAX + 1];
 };
 
 /* From the master to a worker. */

@@ -22,9 +22,10 @@ struct view {
 	uint64_t started_ms;           /* the master */
 	uint64_t now_ms, now_epoch_ms; /* CLOCK_MONOTONIC, CLOCK_REALTIME */
 	uint64_t max_sessions;
+	uint64_t wanted; /* a bit a pool: the file has it */
 };
 
-/* "2026-11-22T10:41:52.004Z" */
+/* The moment of CLOCK_MONOTONIC: "2026-11-22T10:41:52.004Z". Returns `text`. */
 #define VIEW_TIME_MAX 32
 const char *view_time(const struct view *v, uint64_t ms, char *text);
 
