@@ -164,7 +164,7 @@ on_message(struct child *c, const struct message *m)
 		note_closed(crew);
 		return;
 	case WORKER_KILLED:
-		crew->on_killed(m->ticket, m->found, crew->arg);
+		crew->on_killed(m->ticket, m->error, crew->arg);
 		return;
 	}
 }
@@ -201,6 +201,9 @@ run_worker(void *arg, int control)
 	struct worker_setup *setup = arg;
 
 	setup->control = control;
+	/* The observer's alone: nobody must seem to listen when it is gone. */
+	if (setup->control_socket != -1)
+		close(setup->control_socket);
 	return worker_run(setup);
 }
 
@@ -215,6 +218,7 @@ fork_worker(
 		.attended = attended(crew),
 		.sockets = order->sockets,
 		.pools = order->pools,
+		.control_socket = order->control_socket,
 		.tw_reuse = order->tw_reuse,
 		.slot = w->slot,
 		.slots = crew->slots,
