@@ -33,42 +33,45 @@ struct target_rows {
 	struct ledger_target_row rows[LEDGER_CHUNK];
 };
 
-/* At most so many slots of a lane have a record. How many are on the chain
- * behind `fresh` is not known without a walk. */
+/* At most so many records are of a lane: each slot before `fresh` has one, and
+ * how many are on the chain behind it is not known without a walk. */
 static uint32_t
-touched_in(const struct lane *lane, uint32_t slots)
+records_of(const struct lane *lane, uint32_t slots)
 {
 	return lane->skip != 0 ? slots : lane->fresh;
 }
 
+/* In a sticky pool each source address in use has a lane. */
 static uint32_t
-touched_in_lanes(const struct hold *h, const struct target *t, uint32_t slots)
+records_of_lanes(const struct hold *h, const struct target *t,
+    const struct pool *p, uint32_t slots)
 {
 	uint32_t desk = target_desk(t);
 	uint32_t first = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
-	uint32_t lane = first, touched = 0;
+	uint32_t records = 0, n = first;
 
 	if (first == 0)
 		return 0;
 	for (unsigned i = 0; i < LANES_MAX; i++) {
-		const struct extra *e = ledger_extra(h->l, lane);
+		const struct extra *e = ledger_extra(h->l, n);
 
-		touched += touched_in(&e->lane, slots);
-		lane = e->link.next;
-		if (lane == first)
-			return touched < slots ? touched : slots;
+		records += records_of(&e->lane, p->ports);
+		n = e->link.next;
+		if (n == first)
+			return records;
 	}
 	return slots;
 }
 
-/* In a sticky pool the lanes are used and not the target's own, else not them.
- * Strays are held beside the pool's slots. */
+/* At most so many slots are held, cooling or used before. Strays are held
+ * beside them. */
 static uint32_t
-touched_of(const struct hold *h, const struct target *t, uint32_t slots)
+touched_of(const struct hold *h, const struct target *t, const struct pool *p,
+    uint32_t slots)
 {
 	uint32_t strays = h->s->count[RECORD_STRAY];
 
-	return touched_in(&t->lane, slots) + touched_in_lanes(h, t, slots) +
+	return records_of(&t->lane, slots) + records_of_lanes(h, t, p, slots) +
 	       (strays < t->held ? strays : t->held);
 }
 
@@ -90,7 +93,7 @@ copy_target(struct hold *h, uint32_t n, struct ledger_target_row *out)
 		if (shard_has_self(p, &row.target))
 			row.slots--;
 	}
-	row.touched = touched_of(h, t, row.slots);
+	row.touched = touched_of(h, t, p, row.slots);
 	*out = row;
 }
 

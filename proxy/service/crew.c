@@ -214,6 +214,7 @@ fork_worker(
 	struct worker_setup setup = { .config = order->config,
 		.log = crew->family->log,
 		.ledger = crew->ledger,
+		.quota = crew->quota,
 		.shared = crew->shared,
 		.attended = attended(crew),
 		.sockets = order->sockets,
@@ -342,6 +343,7 @@ on_death(struct child *c, int status)
 	}
 	stats_set(&stats->sessions, 0);
 	stats_set(&crew->shared->max_sessions[w->id], 0);
+	quota_drop_worker(crew->quota, w->id);
 	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
 	wake_granted(crew);
 	log_death(w, status, returned);

@@ -17,6 +17,7 @@ struct crew_worker;
 struct crew {
 	struct family *family;
 	struct ledger *ledger;
+	struct quota *quota;
 	struct shared *shared;
 	struct list workers; /* all processes, of every generation */
 	unsigned generation;

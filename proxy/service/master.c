@@ -31,9 +31,9 @@ struct master {
 	struct event signals[4];
 	struct event drain_end;
 	struct shared *shared;
+	void *ledger_memory, *quota_memory;
+	size_t ledger_bytes, quota_bytes;
 	struct names *names;
-	void *ledger_memory;
-	size_t ledger_bytes;
 	struct reign_base base;
 	struct family family;
 	struct crew crew;
@@ -153,6 +153,24 @@ make_ledger(struct master *m, uint64_t sessions)
 	    key, &m->base.ledger);
 }
 
+/* As many clients and users as there may be sessions. */
+static int
+make_quota(struct master *m, uint64_t sessions)
+{
+	uint8_t key[QUOTA_KEY_BYTES];
+	uint64_t subjects = 2 * sessions;
+
+	if (subjects > UINT32_MAX / 4)
+		subjects = UINT32_MAX / 4;
+	m->quota_bytes = quota_bytes((uint32_t)subjects);
+	m->quota_memory = map_shared("fourfold-quota", m->quota_bytes);
+	if (m->quota_memory == NULL ||
+	    getrandom(key, sizeof(key), 0) != sizeof(key))
+		return -ENOMEM;
+	return quota_init(
+	    m->quota_memory, (uint32_t)subjects, key, &m->crew.quota);
+}
+
 static int
 fail_start(struct master *m, struct lines *errors, int status)
 {
@@ -179,6 +197,8 @@ start(struct master *m)
 	error = reign_size(&m->base, r, errors.file);
 	if (error == 0)
 		error = make_ledger(m, r->order.max_sessions);
+	if (error == 0)
+		error = make_quota(m, r->order.max_sessions);
 	m->crew.ledger = m->base.ledger;
 	if (error == 0)
 		error = reign_prepare(&m->base, r, m->reign, errors.file);
@@ -545,11 +565,14 @@ fini(struct master *m)
 	loop_fini(&m->loop);
 	if (m->ledger_memory != NULL)
 		munmap(m->ledger_memory, m->ledger_bytes);
-	if (m->shared != NULL)
-		munmap(m->shared, sizeof(*m->shared));
+	if (m->quota_memory != NULL)
+		munmap(m->quota_memory, m->quota_bytes);
 	if (m->names != NULL)
 		munmap(m->names, sizeof(*m->names));
+	if (m->shared != NULL)
+		munmap(m->shared, sizeof(*m->shared));
 	(void)log_flush(&m->log);
+	log_fini(&m->log);
 	if (m->log.fd != STDERR_FILENO)
 		close(m->log.fd);
 }

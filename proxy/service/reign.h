@@ -10,6 +10,7 @@
 
 #include "service/control.h"
 #include "service/crew.h"
+#include "service/names.h"
 #include "service/observer.h"
 #include "service/snapshot.h"
 
@@ -17,7 +18,7 @@
 struct reign_base {
 	struct log *log;
 	struct ledger *ledger;
-	struct names *names;
+	struct names *names; /* of users, by id */
 	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1]; /* by id */
 	uint64_t descriptors; /* that a process may have */
 	unsigned slots;       /* of sockets; never taken away */

@@ -7,6 +7,7 @@
 #define FOURFOLD_SHARED_H
 
 #include "egress/ledger.h"
+#include "policy/quota.h"
 #include "service/sockets.h"
 #include "session/stats.h"
 
@@ -66,6 +67,7 @@ struct worker_setup {
 	const struct config *config;
 	struct log *log;
 	struct ledger *ledger;
+	struct quota *quota;
 	struct shared *shared;
 	_Atomic bool *attended; /* of this generation, by slot */
 	const struct sockets *sockets;

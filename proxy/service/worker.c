@@ -422,6 +422,7 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 		    .tw_reuse = setup->tw_reuse,
 		    .wake = wake_worker,
 		    .wake_arg = w },
+		.quota = setup->quota,
 		.stats = &setup->shared->stats[setup->id],
 		.next_id = setup->first_session,
 		.worker = setup->id,

@@ -192,6 +192,7 @@ session_close(struct session *s, enum close_reason reason)
 	relay_cancel(&s->relay);
 	timeout_cancel(&s->timer);
 	close_legs(s, in_order);
+	session_leave(s);
 	free(s->ahead);
 	s->ahead = NULL;
 	link_remove(&s->link);
@@ -226,6 +227,7 @@ session_refuse_with(
 	free(s->ahead);
 	s->ahead = NULL;
 	s->ahead_len = 0;
+	session_leave(s);
 	session_enter(s, SESSION_REFUSING);
 	if (stream_write(&s->client, bytes, len) != (ssize_t)len) {
 		session_close(s, reason);
@@ -505,6 +507,8 @@ session_seek_target(struct session *s, const struct socks5_request *request)
 		session_refuse(s, CLOSE_COMMAND_UNSUPPORTED);
 		return;
 	}
+	if (!session_admit(s))
+		return;
 	if (s->name == NULL) {
 		dial(s, &target, 1);
 		return;

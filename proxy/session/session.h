@@ -13,6 +13,7 @@
 #include "egress/hostnet.h"
 #include "io/resolver.h"
 #include "policy/config.h"
+#include "policy/quota.h"
 #include "policy/rules.h"
 #include "session/dialer.h"
 #include "session/login.h"
@@ -36,6 +37,7 @@ struct session_env {
 	struct dialer dialer;
 	struct resolver *resolver;
 	struct login_service *logins; /* NULL when there are no users */
+	struct quota *quota;          /* NULL: nobody's sessions are counted */
 	struct stats *stats;
 	struct rules_host rules;
 	struct hostnet hostnet;
