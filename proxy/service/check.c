@@ -26,8 +26,9 @@
 struct check {
 	struct snapshot s;
 	FILE *errors;
-	char *warnings;
-	size_t warnings_size;
+	FILE *remarks; /* into `remarked`; what is no error */
+	char *remarked;
+	size_t remarked_size;
 	struct capacity capacity;
 	struct strangers strangers;
 	char program[STRANGER_PROGRAM_MAX + 1]; /* our own name */
@@ -174,8 +175,9 @@ try_listener(const struct addr *a)
 	return error;
 }
 
-/* Who listens there, if it is somebody else; NULL: a Fourfold that runs
- * already, or nobody to be seen. */
+/* Who listens there, if it is somebody else or nobody can be told (another
+ * user's, or behind a unit's sandbox); NULL: a Fourfold that runs already, or
+ * nobody to be seen. */
 static const struct stranger *
 who_listens(const struct check *k, const struct addr *a)
 {
@@ -203,15 +205,20 @@ check_port(struct check *k, const char *listener, const struct addr *a)
 	s = error == -EADDRINUSE ? who_listens(k, a) : NULL;
 	if (error == -EADDRINUSE && s == NULL)
 		return;
+	if (s != NULL && s->pid == 0) {
+		fprintf(k->remarks,
+		    "[listen %s] %s: a program of uid %u listens there, which "
+		    "only root can name; if it is not Fourfold itself, "
+		    "Fourfold does not start\n",
+		    listener, addr_format(a, text), s->uid);
+		return;
+	}
 	k->wrong = true;
 	fprintf(k->errors, "[listen %s] %s: ", listener, addr_format(a, text));
-	if (s != NULL && s->pid != 0)
+	if (s != NULL)
 		fprintf(k->errors,
 		    "%s (pid %d, uid %u) listens there already\n", s->program,
 		    s->pid, s->uid);
-	else if (s != NULL)
-		fprintf(k->errors,
-		    "a program of uid %u listens there already\n", s->uid);
 	else if (error == -EADDRNOTAVAIL)
 		fprintf(k->errors,
 		    "not an address of this host; this mends it: ip address "
@@ -319,14 +326,12 @@ static void
 check_pools(struct check *k)
 {
 	uint16_t *ports = calloc(PORT_COUNT, sizeof(*ports));
-	FILE *warnings = open_memstream(&k->warnings, &k->warnings_size);
 
-	must(ports != NULL && warnings != NULL);
+	must(ports != NULL);
 	if (snapshot_make_pools(&k->s, ports, own_ports(k->s.config, ports),
-		k->errors, warnings) != 0)
+		k->errors, k->remarks) != 0)
 		k->wrong = true;
 	must(k->s.pools != NULL);
-	fclose(warnings);
 	free(ports);
 }
 
@@ -339,7 +344,7 @@ write_advice(const struct check *k, const struct advice_facts *facts, FILE *out)
 
 	f = open_memstream(&text, &size);
 	must(f != NULL);
-	fputs(k->warnings, f);
+	fputs(k->remarked, f);
 	(void)advice_write(facts, f);
 	fclose(f);
 	fprintf(out, "\nHost: Linux %s; what stands in the way\n",
@@ -374,19 +379,22 @@ check_run(const char *path, FILE *out, FILE *errors)
 
 	if (snapshot_load(path, errors, &k.s) != 0)
 		return 2;
+	k.remarks = open_memstream(&k.remarked, &k.remarked_size);
+	must(k.remarks != NULL);
 	strangers_init(&k.strangers);
 	check_pools(&k);
 	check_sizes(&k);
 	check_user(&k);
 	find_strangers(&k);
 	check_listeners(&k);
+	fclose(k.remarks);
 	if (!k.wrong) {
 		write_all(&k, out);
 		fprintf(out, "\n%s: no errors\n",
 		    path != NULL ? path : "built-in defaults");
 	}
 	strangers_fini(&k.strangers);
-	free(k.warnings);
+	free(k.remarked);
 	snapshot_fini(&k.s);
 	return k.wrong ? 2 : 0;
 }
