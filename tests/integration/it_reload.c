@@ -225,7 +225,8 @@ Test(reload, a_check_before_it_has_nothing_against_fourfold_itself)
 	check_file(&s, &o);
 	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
 	cr_expect_not_null(
-	    strstr(o.out, "127.0.0.1:1080: a program of uid"), "%s", o.out);
+	    strstr(o.out, "127.0.0.1:1080 is in use by a program of uid"), "%s",
+	    o.out);
 	scene_close(&s);
 }
 
