@@ -132,7 +132,9 @@ Test(queue, who_has_waited_for_too_long_is_told_the_cause_and_the_time)
 	daemon_wait_log(d, "event=session", "reason=target_full");
 	cr_assert(daemon_find_log(d, line, "reason=target_full"));
 	cr_expect_geq(
-	    atoi(daemon_value(line, "waited_ms", value, sizeof(value))), 300);
+	    strtol(daemon_value(line, "waited_ms", value, sizeof(value)), NULL,
+		10),
+	    300);
 	pair_reset(&full);
 	daemon_stop(d);
 }
