@@ -167,7 +167,7 @@ pump_half(struct relay *r, struct relay_half *h, struct stream *from,
 	if (!h->fin)
 		result = pump_bytes(r, h, from, to);
 	if (h->fin && h->kept == NULL) {
-		shutdown(to->fd, SHUT_WR);
+		shutdown(to->watch.fd, SHUT_WR);
 		h->ended = true;
 	}
 	return result;
@@ -193,8 +193,8 @@ was_reset(struct relay *r, const struct relay_half *h, struct stream *from,
 	if (!from->failed || (!h->fin && h->kept == NULL && to->writable))
 		return false;
 	from->failed = false;
-	return getsockopt(from->fd, SOL_SOCKET, SO_ERROR, &r->error, &len) ==
-		   0 &&
+	return getsockopt(from->watch.fd, SOL_SOCKET, SO_ERROR, &r->error,
+		   &len) == 0 &&
 	       r->error != 0;
 }
 
@@ -240,13 +240,6 @@ relay_pump(struct relay *r)
 		end(r, RELAY_DONE);
 	else if (up == PUMP_AGAIN || down == PUMP_AGAIN)
 		loop_again(r->loop, &r->again);
-}
-
-void
-relay_recheck(struct relay *r)
-{
-	r->client->readable = r->target->readable = true;
-	loop_again(r->loop, &r->again);
 }
 
 void

@@ -62,9 +62,6 @@ MUST_USE int relay_start(struct relay *r, struct loop *l, struct stream *client,
 /* What the owner's stream callbacks call: pass on what can be. */
 void relay_pump(struct relay *r);
 
-/* Looks for bytes or an error though no event said so. */
-void relay_recheck(struct relay *r);
-
 /* Stops and frees what was kept. Any number of times. */
 void relay_cancel(struct relay *r);
 

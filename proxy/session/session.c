@@ -17,13 +17,12 @@
 
 #define DRAIN_BYTES (64 * 1024)
 
-/* A relay without bytes for so long is looked at once more: an error that came
- * together with bytes has no event of its own. Then keepalive is set, and the
- * longer timeouts begin. */
+/* A relay without bytes for so long has keepalive set, and the longer timeouts
+ * begin. */
 #define SETTLE_MS 200
 
-/* A wait for the client or the target is looked at once after so long, for the
- * same reason. */
+/* A wait for the client or the target is looked at once after so long: an error
+ * that came together with bytes has no event of its own. */
 #define EARLY_MS 1000
 
 /* How old what we know of this host's addresses may be. */
@@ -152,8 +151,8 @@ close_legs(struct session *s, bool in_order)
 {
 	enum outsock_end how = OUTSOCK_RESET;
 
-	stream_stop(&s->target);
-	stream_stop(&s->client);
+	stream_abandon(&s->target);
+	stream_abandon(&s->client);
 	if (in_order && s->out.fd != -1)
 		how = s->relay.target_first ? OUTSOCK_TARGET_FIRST
 					    : OUTSOCK_WE_FIRST;
@@ -343,7 +342,6 @@ on_settled(struct timeout *t)
 		loop_arm(env->loop, &env->half_closed, t);
 	else if (env->idle.after_ms != 0)
 		loop_arm(env->loop, &env->idle, t);
-	relay_recheck(&s->relay);
 }
 
 static void
