@@ -38,6 +38,8 @@ struct log {
 	 * `line_start`. */
 	size_t sent, used, line_start;
 	uint64_t dropped; /* lines lost since the last flush that worked */
+	int64_t day;      /* that `date` is of, counted from the epoch */
+	char date[16];    /* "2026-11-22T"; "" at first */
 	/* Room for thousands of sessions that end at once, while the reader is
 	 * busy; pages are touched when it is. */
 	char buf[1024 * 1024];

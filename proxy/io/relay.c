@@ -128,10 +128,11 @@ static enum pump
 pump_bytes(struct relay *r, struct relay_half *h, struct stream *from,
     struct stream *to)
 {
-	size_t want = FIRST_READ_BYTES;
+	size_t want = h->bulk ? next_read(to) : FIRST_READ_BYTES;
+	size_t share = LOOP_SCRATCH_BYTES;
 
 	for (int reads = 0; from->readable && to->writable; reads++) {
-		if (reads == READS_PER_WAKEUP)
+		if (reads == READS_PER_WAKEUP || share == 0)
 			return PUMP_AGAIN;
 		ssize_t n = stream_read(from, r->loop->scratch, want);
 
@@ -145,6 +146,8 @@ pump_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 			h->fin = true;
 			return PUMP_IDLE;
 		}
+		h->bulk = (size_t)n >= FIRST_READ_BYTES;
+		share = (size_t)n < share ? share - (size_t)n : 0;
 		r->error = pass_on(h, to, r->loop->scratch, (size_t)n);
 		if (r->error != 0)
 			return PUMP_WRITE_ERROR;

@@ -28,6 +28,7 @@ struct relay_half {
 	uint64_t bytes; /* passed on so far */
 	bool fin;       /* the end of stream was read */
 	bool ended;     /* and passed on */
+	bool bulk;      /* the last read got much: begin with a big one */
 };
 
 struct relay;
