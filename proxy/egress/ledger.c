@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "egress/ledger_shard.h"
+#include "base/hash.h"
+#include "egress/ledger_queue.h"
 
 /* A shard may keep two chunks of which it uses little: so many more are there.
  */
@@ -22,14 +23,24 @@ chunks_for(uint32_t cells)
 /* A power of two. The ledger is made several times larger than what is in use:
  * a bucket for each four targets is short enough, and fewer pages. */
 static uint32_t
-buckets_for(uint32_t targets)
+buckets_for(uint32_t cells)
 {
 	uint32_t buckets = 16;
 
-	while (buckets < targets / LEDGER_SHARDS / 4 && buckets < UINT32_C(1)
-								      << 26)
+	while (
+	    buckets < cells / LEDGER_SHARDS / 4 && buckets < UINT32_C(1) << 26)
 		buckets *= 2;
 	return buckets;
+}
+
+/* For each lease one that waits, and the lane and counts that it may need; for
+ * each target a desk. */
+static uint32_t
+extras_for(uint32_t leases, uint32_t targets)
+{
+	uint64_t extras = (uint64_t)leases * 4 + targets;
+
+	return extras < UINT32_MAX / 2 ? (uint32_t)extras : UINT32_MAX / 2;
 }
 
 /* Puts `bytes` at the end of the block, at the begin of a page. */
@@ -58,18 +69,27 @@ lay_out(struct ledger *l, uint32_t leases, uint32_t targets)
 {
 	uint64_t end = 0;
 
+	uint32_t extras = extras_for(leases, targets);
+
 	place(&end, sizeof(*l));
 	l->pools_at = place(&end, LEDGER_POOLS_MAX * sizeof(struct pool_place));
 	l->addresses_at =
 	    place(&end, LEDGER_ADDRESSES * sizeof(struct pool_source));
 	l->named_at = place(&end, LEDGER_NAMED * sizeof(struct addr));
+	l->users_at =
+	    place(&end, (UINT16_MAX + 1) * sizeof(struct ledger_user));
 	l->rest_at = place(&end, LEDGER_PORT_COUNT * sizeof(uint64_t));
 	l->ports_at = place(&end, LEDGER_PORT_COUNT / 8);
 	l->bucket_mask = buckets_for(targets) - 1;
 	l->buckets_at = place(&end,
 	    (uint64_t)LEDGER_SHARDS * (l->bucket_mask + 1) * sizeof(uint32_t));
+	l->extra_bucket_mask = buckets_for(extras) - 1;
+	l->extra_buckets_at =
+	    place(&end, (uint64_t)LEDGER_SHARDS * (l->extra_bucket_mask + 1) *
+			    sizeof(uint32_t));
 	lay_slab(&l->targets, targets, &end);
 	lay_slab(&l->records, leases, &end);
+	lay_slab(&l->extras, extras, &end);
 	l->bytes = end;
 }
 
@@ -115,6 +135,12 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 		return -EINVAL;
 	lay_out(l, leases, targets);
 	memcpy(l->key, key, sizeof(l->key));
+	/* Another key of the same secret. */
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t words[3] = { i, 0, 0 };
+
+		l->order_key[i] = hash_words(l->key, words);
+	}
 	error = init_mutexes(l);
 	if (error != 0)
 		return error;
@@ -252,36 +278,120 @@ is_reverse_leased(struct ledger *l, uint64_t pools, const struct addr *source,
 	return is_leased_back(l, pools, &s, target);
 }
 
+bool
+ledger_confirm(struct ledger *l, uint64_t pools, const struct addr *target,
+    uint64_t now_ms, struct ledger_lease *lease)
+{
+	if (pools == 0 || lease->source.port == 0 ||
+	    !is_reverse_leased(l, pools, &lease->source, target))
+		return true;
+	ledger_return(l, lease, LEDGER_BRIEF, now_ms);
+	return false;
+}
+
+uint64_t
+shard_mirrors(const struct hold *h, uint32_t target)
+{
+	return target_mirrored(ledger_target_at(h->l, target)) ? h->s->present
+							       : 0;
+}
+
 int
 ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
     const struct ledger_holder *holder, uint64_t now_ms,
     struct ledger_lease *out)
 {
+	struct tenant tenant;
 	struct ledger_key k;
 
 	if (pool >= LEDGER_POOLS_MAX)
 		return -ENOENT;
 	must(holder->worker != 0);
+	tenant_make(holder, &tenant);
 	ledger_key_make(l, pool, target, &k);
 	shard_prefetch(l, &k);
 	for (;;) {
 		struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
 		struct hold h = shard_lock(l, k.shard);
-		int error = shard_lease(&h, &k, target, holder, now_ms, &lease);
+		int error =
+		    shard_lease(&h, &k, target, &tenant, now_ms, &lease);
 		uint64_t pools = 0; /* where the reverse may be leased */
 
-		if (error == 0 && target_mirrored(ledger_target_at(l,
-				      ledger_record(l, lease.record)->target)))
-			pools = h.s->present;
+		if (error == 0)
+			pools = shard_mirrors(
+			    &h, ledger_record(l, lease.record)->target);
 		shard_unlock(&h);
 		if (error != 0)
 			return error;
-		*out = lease;
-		if (pools == 0 || lease.source.port == 0 ||
-		    !is_reverse_leased(l, pools, &lease.source, target))
+		if (ledger_confirm(l, pools, target, now_ms, &lease)) {
+			*out = lease;
 			return 0;
-		ledger_return(l, out, LEDGER_BRIEF, now_ms);
+		}
 	}
+}
+
+/* Into the queue of a target that is full or has one. */
+static int
+enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
+    const struct tenant *tenant, uint32_t queue, uint64_t now_ms,
+    struct ledger_ticket *ticket)
+{
+	const struct pool *p = shard_pool_of_key(h, k);
+	struct party party;
+	uint32_t n, cell = 0;
+	int error = shard_enter(h, k, target, now_ms, &n);
+
+	if (error != 0)
+		return error;
+	target_flag(ledger_target_at(h->l, n), TARGET_WAS_FULL, true);
+	party_make(&party, p, tenant->client, tenant->user);
+	error = party_admit(h, n, &party);
+	if (error == 0 || error == -EBUSY)
+		error = queue_length(h, n) >= queue ? -ENOBUFS : 0;
+	if (error == 0) {
+		cell = queue_enter(h, n, tenant);
+		error = cell == 0 ? -ENFILE : -EINPROGRESS;
+	}
+	if (cell != 0) {
+		ticket->cell = cell;
+		ticket->gen = ledger_extra(h->l, cell)->wait.gen;
+		/* What is free may be kept for this one. */
+		queue_grant(h, n, now_ms);
+	}
+	shard_settle(h, n, now_ms);
+	return error;
+}
+
+int
+ledger_queue(struct ledger *l, unsigned pool, const struct addr *target,
+    const struct ledger_holder *holder, uint32_t queue, uint64_t now_ms,
+    struct ledger_ticket *ticket, struct ledger_lease *out)
+{
+	struct tenant tenant;
+	struct ledger_key k;
+	int error = ledger_lease(l, pool, target, holder, now_ms, out);
+	struct hold h;
+
+	if (error != -EADDRINUSE)
+		return error;
+	tenant_make(holder, &tenant);
+	ledger_key_make(l, pool, target, &k);
+	h = shard_lock(l, k.shard);
+	error = enqueue(&h, &k, target, &tenant, queue, now_ms, ticket);
+	shard_unlock(&h);
+	if (error != -EINPROGRESS || !ledger_is_granted(l, ticket))
+		return error;
+	/* A slot has come free meanwhile. */
+	error = ledger_claim(l, ticket, now_ms, out);
+	return error == -ENOENT ? -EADDRINUSE : error;
+}
+
+void
+ledger_set_user(struct ledger *l, uint16_t id, unsigned share, uint32_t reserve)
+{
+	struct ledger_user *users = ledger_at(l, l->users_at);
+
+	users[id] = (struct ledger_user){ .share = share, .reserve = reserve };
 }
 
 /* Locks the shard of a lease that is live still. */
@@ -290,7 +400,7 @@ lock_lease(struct ledger *l, const struct ledger_lease *lease, struct hold *out)
 {
 	const struct record *r;
 
-	if (!shard_lock_record(l, lease->record, out))
+	if (!shard_lock_cell(l, &l->records, lease->record, out))
 		return false;
 	r = ledger_record(l, lease->record);
 	if (record_is_held(r) && r->gen == lease->gen)
@@ -356,26 +466,26 @@ ledger_rest_port(
 	return false;
 }
 
-/* Calls `visit` for the records of each chunk of the ledger in turn, under the
- * lock of the chunk's shard; ends when it says true. */
+/* Calls `visit` for the cells of each chunk of the slab in turn, under the lock
+ * of the chunk's shard; ends when it says true. */
 static bool
-each_record(struct ledger *l, void *arg,
+each_cell(struct ledger *l, const struct slab *slab, void *arg,
     bool (*visit)(struct hold *h, uint32_t n, void *arg))
 {
 	bool found = false;
 
-	for (uint32_t chunk = 0; chunk < l->records.chunks && !found; chunk++) {
+	for (uint32_t chunk = 0; chunk < slab->chunks && !found; chunk++) {
 		uint32_t n = chunk * LEDGER_CHUNK;
 		uint32_t end = n + LEDGER_CHUNK;
 		struct hold h;
 
-		if (!shard_lock_record(l, n == 0 ? 1 : n, &h))
+		if (!shard_lock_cell(l, slab, n == 0 ? 1 : n, &h))
 			continue;
 		/* Pages of cells that were never used stay so, and `visit` may
 		 * give the chunk back. */
 		while (n < end && !found &&
-		       slab_owner(l, &l->records, chunk) == (int)h.shard &&
-		       slab_used(l, &l->records, chunk) > 0)
+		       slab_owner(l, slab, chunk) == (int)h.shard &&
+		       slab_used(l, slab, chunk) > 0)
 			found = visit(&h, n++, arg);
 		shard_unlock(&h);
 	}
@@ -401,12 +511,35 @@ return_if_worker(struct hold *h, uint32_t n, void *arg)
 	return false;
 }
 
+/* What was granted already is a held record like any other. */
+static bool
+leave_if_worker(struct hold *h, uint32_t n, void *arg)
+{
+	const struct return_all *all = arg;
+	const struct extra *e = ledger_extra(h->l, n);
+	enum extra_state state = extra_state(e);
+	uint32_t target = e->target;
+
+	if ((state != EXTRA_WAITING && state != EXTRA_GRANTED) ||
+	    e->worker != all->worker)
+		return false;
+	if (state == EXTRA_WAITING)
+		queue_remove(h, n);
+	extra_free(h, n);
+	if (state == EXTRA_WAITING)
+		shard_settle(h, target, all->now_ms);
+	return false;
+}
+
 uint32_t
 ledger_return_worker(struct ledger *l, uint8_t worker, uint64_t now_ms)
 {
 	struct return_all all = { .now_ms = now_ms, .worker = worker };
 
-	each_record(l, &all, return_if_worker);
+	/* First, so that nothing is granted to the dead. */
+	each_cell(l, &l->extras, &all, leave_if_worker);
+	each_cell(l, &l->records, &all, return_if_worker);
+	atomic_store(&l->mail[worker], 0);
 	return all.count;
 }
 
@@ -428,7 +561,6 @@ uses_port(struct hold *h, uint32_t n, void *arg)
 	switch ((enum record_state)record_state(r)) {
 	case RECORD_HELD:
 	case RECORD_STRAY:
-	case RECORD_GRANTED:
 		break;
 	case RECORD_BRIEF:
 	case RECORD_LONG:
@@ -447,7 +579,7 @@ ledger_uses_ports(struct ledger *l, unsigned pool, uint16_t first,
 {
 	struct port_use use = { now_ms, pool, first, last };
 
-	return each_record(l, &use, uses_port);
+	return each_cell(l, &l->records, &use, uses_port);
 }
 
 void
@@ -466,6 +598,7 @@ ledger_totals(struct ledger *l, struct ledger_totals *out)
 		t.targets += h.s->targets.used;
 		records += h.s->records.used;
 		t.rebuilds += h.s->rebuilds;
+		t.waiting += atomic_load(&h.s->waiting);
 		shard_unlock(&h);
 	}
 	t.records_free =
@@ -502,6 +635,37 @@ slots_of(const struct pool *p, const struct addr *target)
 	return slots - (shard_has_self(p, target) ? 1 : 0);
 }
 
+static void
+count_lane(const struct hold *h, const struct lane *lane, uint64_t now_ms,
+    struct ledger_target *out)
+{
+	uint32_t cooled = 0;
+
+	out->cooling += count_ring(h, lane->list[LIST_BRIEF], now_ms, &cooled);
+	out->cooling += count_ring(h, lane->list[LIST_LONG], now_ms, &cooled);
+	out->cooling -= cooled;
+	/* What has cooled can be had at once, too. */
+	out->hot += cooled;
+	out->hot += count_ring(h, lane->list[LIST_HOT], now_ms, &cooled);
+}
+
+static void
+count_lanes(const struct hold *h, const struct target *t, uint64_t now_ms,
+    struct ledger_target *out)
+{
+	uint32_t desk = target_desk(t);
+	uint32_t first = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
+	uint32_t n = first;
+
+	count_lane(h, &t->lane, now_ms, out);
+	while (n != 0) {
+		count_lane(h, &ledger_extra(h->l, n)->lane, now_ms, out);
+		n = ledger_extra(h->l, n)->link.next;
+		if (n == first)
+			break;
+	}
+}
+
 void
 ledger_target(struct ledger *l, unsigned pool, const struct addr *target,
     uint64_t now_ms, struct ledger_target *out)
@@ -518,17 +682,11 @@ ledger_target(struct ledger *l, unsigned pool, const struct addr *target,
 	n = shard_find(&h, &k);
 	if (n != 0) {
 		const struct target *t = ledger_target_at(l, n);
-		uint32_t cooled = 0;
 
-		out->cooling =
-		    count_ring(&h, t->list[LIST_BRIEF], now_ms, &cooled) +
-		    count_ring(&h, t->list[LIST_LONG], now_ms, &cooled);
-		out->cooling -= cooled;
-		/* What has cooled can be had at once, too. */
-		out->hot = cooled;
-		out->hot += count_ring(&h, t->list[LIST_HOT], now_ms, &cooled);
+		count_lanes(&h, t, now_ms, out);
 		out->held = t->held;
 		out->high_water = t->high_water;
+		out->waiting = queue_length(&h, n);
 		out->slots = slots_of(shard_pool(&h, pool), target);
 	}
 	shard_unlock(&h);

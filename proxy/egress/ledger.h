@@ -16,7 +16,13 @@
  * A target's entry keeps: fresh (the first slot never used), what is held, a
  * FIFO of slots free at once (hot), and two FIFOs of cooling slots, each in
  * order of the time at which it is free. Lease = hot, else cooled, else
- * fresh++. An entry with nothing held or cooling goes away.
+ * fresh++. An entry with nothing held or cooling goes away. In a sticky pool
+ * each source address has lists of its own.
+ *
+ * Whoever finds a target full may queue for it, fairly: clients take turns, and
+ * each of them is served oldest first. A slot that becomes free is held for the
+ * one whose turn it is from that moment on, and that one's worker is to be
+ * woken.
  *
  * Time is CLOCK_MONOTONIC in ms, an argument, shared by all processes.
  */
@@ -37,16 +43,18 @@ struct ledger; /* the shared block, as mapped in this process */
 
 /* Why a lease ends: what the kernel may still hold of it. */
 enum ledger_release {
-	LEDGER_HOT,   /* reset or never connected: free at once */
-	LEDGER_BRIEF, /* the target closed first: cools LEDGER_BRIEF_MS */
-	LEDGER_LONG,  /* we closed first: cools LEDGER_LONG_MS */
+	LEDGER_HOT,      /* reset or never connected: free at once */
+	LEDGER_BRIEF,    /* the target closed first: cools LEDGER_BRIEF_MS */
+	LEDGER_LONG,     /* we closed first: cools LEDGER_LONG_MS */
+	LEDGER_REUSABLE, /* we closed first, but the kernel takes the tuple over
+			    after LEDGER_BRIEF_MS */
 };
 
 /* Who has a lease; what `who`, `sessions` and the log say of it. */
 struct ledger_holder {
 	struct addr client; /* family NONE for a unix socket's client */
 	uint64_t session;
-	uint16_t user;  /* index + 1 in the configuration; 0: nobody */
+	uint16_t user;  /* its id; 0: nobody */
 	uint8_t worker; /* 1 .. LEDGER_WORKERS_MAX */
 };
 
@@ -57,6 +65,13 @@ struct ledger_lease {
 	struct addr source; /* what to bind; unspecified ip: by route;
 			       port 0: the kernel chooses */
 	enum pool_bind bind;
+};
+
+/* A place in the queue of a full target. A value; it is live until it was
+ * claimed or cancelled. */
+struct ledger_ticket {
+	uint32_t cell; /* UINT32_MAX: empty */
+	uint32_t gen;
 };
 
 /* Bytes of memory for so many leases and targets at once. */
@@ -86,7 +101,9 @@ bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
 /*
  * Leases a slot of pool `id` towards `target` (unmapped; scope matters).
  *  0            `out` is held and must end in one ledger_return()
- *  -EADDRINUSE  every slot is held or cooling: the target is full
+ *  -EADDRINUSE  every slot is held, cooling or kept for others: the target is
+ *               full; also when others wait for it already
+ *  -EDQUOT      the client or user holds its share of the target's slots
  *  -ENFILE      the ledger's memory is full
  *  -EAFNOSUPPORT the pool has no address of the target's family
  *  -ENOENT      there is no such pool
@@ -96,6 +113,53 @@ bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
 MUST_USE int ledger_lease(struct ledger *l, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
     uint64_t now_ms, struct ledger_lease *out);
+
+/*
+ * The same, but waits in the target's queue when that is full.
+ *  0             `out` is held after all
+ *  -EINPROGRESS  `ticket` is in the queue; it must end in ledger_claim() or
+ *                ledger_cancel()
+ *  -ENOBUFS      `queue` wait already
+ */
+MUST_USE int ledger_queue(struct ledger *l, unsigned pool,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint32_t queue, uint64_t now_ms, struct ledger_ticket *ticket,
+    struct ledger_lease *out);
+
+/* Is there a reason to claim? Takes no lock. */
+bool ledger_is_granted(struct ledger *l, const struct ledger_ticket *ticket);
+
+/*
+ * Takes what was granted to the ticket, and empties it. 0; -EAGAIN: nothing
+ * yet, and it waits on; -ENOENT: the ticket is lost, or what was granted could
+ * not be used: begin anew.
+ */
+MUST_USE int ledger_claim(struct ledger *l, struct ledger_ticket *ticket,
+    uint64_t now_ms, struct ledger_lease *out);
+
+/* Leaves the queue; what was granted goes to the next. Empties `ticket`, and
+ * accepts an empty one. */
+void ledger_cancel(
+    struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms);
+
+/* Grants what has cooled to those who wait: nobody returns that. To be called
+ * now and then by whoever waits. */
+void ledger_serve(struct ledger *l, uint64_t now_ms);
+
+/* Workers to be told that something was granted to them, a bit each; each is
+ * named once until it takes its mail. False when there is none: a question to
+ * be asked after each return, cancel, serve and queue. */
+#define LEDGER_WAKE_WORDS ((LEDGER_WORKERS_MAX + 64) / 64)
+bool ledger_take_wakes(struct ledger *l, uint64_t workers[LEDGER_WAKE_WORDS]);
+
+/* Was anything granted to the worker since it last asked? */
+bool ledger_take_mail(struct ledger *l, uint8_t worker);
+
+/* What a user may have of each target's slots: `share` percent at most (0: no
+ * limit), and `reserve` of them are kept for it. It counts from the next
+ * ledger_set_pool() on, with the pool's rules. The master's alone. */
+void ledger_set_user(
+    struct ledger *l, uint16_t id, unsigned share, uint32_t reserve);
 
 /* Ends the lease, after close(); empties `lease`. Unknown or already returned
  * leases (the master was faster) are ignored. */
@@ -112,7 +176,8 @@ void ledger_name_source(struct ledger *l, const struct ledger_lease *lease,
 bool ledger_rest_port(
     struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms);
 
-/* Returns what a dead worker held, as LEDGER_HOT; how many. Short holds. */
+/* Returns what a dead worker held, as LEDGER_HOT; how many. It waits for
+ * nothing any more. Short holds. */
 uint32_t ledger_return_worker(
     struct ledger *l, uint8_t worker, uint64_t now_ms);
 
@@ -121,14 +186,14 @@ bool ledger_uses_ports(struct ledger *l, unsigned pool, uint16_t first,
     uint16_t last, uint64_t now_ms);
 
 struct ledger_totals {
-	uint64_t held, hot, cooling, targets;
+	uint64_t held, hot, cooling, targets, waiting;
 	uint64_t records_free, targets_free; /* never handed out included */
 	uint64_t rebuilds;                   /* shards mended after a death */
 };
 void ledger_totals(struct ledger *l, struct ledger_totals *out);
 
 struct ledger_target {
-	uint32_t held, hot, cooling, slots, high_water;
+	uint32_t held, hot, cooling, slots, high_water, waiting;
 };
 /* Zeros in `out` when the target has no entry. */
 void ledger_target(struct ledger *l, unsigned pool, const struct addr *target,

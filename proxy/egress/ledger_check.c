@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "egress/ledger_shard.h"
+#include "egress/ledger_queue.h"
 
 /* A record with a slot, as found in memory. */
 struct seen {
@@ -24,7 +24,8 @@ struct check {
 	uint32_t seen_count;
 	uint32_t count[RECORD_STATES];
 	uint32_t targets, idle, records;
-	uint64_t held; /* sum of the targets' counts */
+	uint32_t extras, waiting; /* used cells; of them in a queue */
+	uint64_t held;            /* sum of the targets' counts */
 };
 
 static int PRINTF_LIKE(2, 3) broken(struct check *c, const char *format, ...)
@@ -83,14 +84,15 @@ check_ring(struct check *c, const struct ring_rule *rule, uint32_t *length)
 
 /* The records on the chain `skip`: in order, none before `fresh`. */
 static int
-check_skip(
-    struct check *c, uint32_t target, const struct pool *p, uint32_t *length)
+check_skip(struct check *c, uint32_t target, const struct lane *lane,
+    uint32_t first_slot, uint32_t *length)
 {
 	const struct target *t = ledger_target_at(c->h.l, target);
-	uint64_t least = t->fresh;
+	const struct pool *p = shard_pool(&c->h, target_pool(t));
+	uint64_t least = (uint64_t)first_slot + lane->fresh;
 
 	*length = 0;
-	for (uint32_t n = t->skip; n != 0;) {
+	for (uint32_t n = lane->skip; n != 0;) {
 		const struct record *r = ledger_record(c->h.l, n);
 		struct addr source = source_of_id(c->h.l, r->source_id);
 		uint32_t slot;
@@ -101,7 +103,10 @@ check_skip(
 			    "skip: record %u is not the "
 			    "target's",
 			    n);
-		if (p == NULL || !pool_find(p, &source, &slot) || slot < least)
+		if (p == NULL || !pool_find(p, &source, &slot))
+			return broken(c, "skip: record %u is of no slot", n);
+		slot = pool_rank_of_slot(p, lane_order_key(c->h.l, p, t), slot);
+		if (slot < least)
 			return broken(c, "skip: record %u is out of order", n);
 		least = (uint64_t)slot + 1;
 		(*length)++;
@@ -120,75 +125,226 @@ compare_seen(const void *a, const void *b)
 	return (x->slot > y->slot) - (x->slot < y->slot);
 }
 
-/* How many records of the target have slots not before `fresh`. */
+/* How many records of the target have slots first .. end-1. */
 static uint32_t
-count_beyond(const struct check *c, uint32_t target, uint32_t fresh)
+count_slots(
+    const struct check *c, uint32_t target, uint64_t first, uint64_t end)
 {
-	uint32_t low = 0, high = c->seen_count, first;
-	struct seen key = { target, fresh };
+	uint32_t low = 0, high = c->seen_count, begin;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
+		const struct seen *s = &c->seen[middle];
 
-		if (compare_seen(&c->seen[middle], &key) < 0)
+		if (s->target < target ||
+		    (s->target == target && s->slot < first))
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	first = low;
-	while (low < c->seen_count && c->seen[low].target == target)
+	begin = low;
+	while (low < c->seen_count && c->seen[low].target == target &&
+	       c->seen[low].slot < end)
 		low++;
-	return low - first;
+	return low - begin;
 }
 
+/* A lane of the target, whose slots are first .. end-1; `resting` grows by what
+ * cools in it. */
 static int
-check_target(struct check *c, uint32_t n)
+check_lane(struct check *c, uint32_t n, const struct lane *lane,
+    const uint64_t slots[2], uint32_t *resting)
 {
 	static const struct ring_rule rules[] = {
 		{ "hot", 0, 0, { RECORD_HOT, RECORD_HOT }, false },
 		{ "brief", 0, 0, { RECORD_BRIEF, RECORD_BRIEF }, true },
 		{ "long", 0, 0, { RECORD_LONG, RECORD_LONG }, true },
 	};
+	uint32_t length, beyond;
+	int error = 0;
+
+	for (unsigned i = 0; i < LIST_COUNT && error == 0; i++) {
+		struct ring_rule rule = rules[i];
+
+		rule.target = n;
+		rule.head = lane->list[i];
+		error = check_ring(c, &rule, &length);
+		c->count[rule.states[0]] -= length;
+		*resting += i == LIST_HOT ? 0 : length;
+	}
+	if (error == 0)
+		error = check_skip(c, n, lane, (uint32_t)slots[0], &length);
+	beyond = count_slots(c, n, slots[0] + lane->fresh, slots[1]);
+	if (error == 0 && length != beyond)
+		error = broken(c, "target %u: %u to skip, %u beyond fresh", n,
+		    length, beyond);
+	return error;
+}
+
+static int
+check_lane_extra(struct check *c, uint32_t n, uint32_t lane, uint32_t *resting)
+{
+	const struct extra *e = ledger_extra(c->h.l, lane);
+	const struct pool *p =
+	    shard_pool(&c->h, target_pool(ledger_target_at(c->h.l, n)));
+	struct addr source = source_of_id(c->h.l, (uint32_t)e->key[0]);
+	uint64_t slots[2];
+	uint32_t slot;
+
+	if (extra_state(e) != EXTRA_LANE || e->target != n ||
+	    extra_find(&c->h, n, EXTRA_LANE, e->key) != lane)
+		return broken(c, "target %u: extra %u is no lane", n, lane);
+	source.port = p->ranges[0].first;
+	if (!pool_find(p, &source, &slot))
+		return broken(c, "lane %u is of no source", lane);
+	slots[0] = slot;
+	slots[1] = (uint64_t)slot + p->ports;
+	return check_lane(c, n, &e->lane, slots, resting);
+}
+
+/* What is counted for each client and user is what they hold. */
+static int
+check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
+{
+	const struct extra *desk =
+	    ledger_extra(c->h.l, target_desk(ledger_target_at(c->h.l, n)));
+	uint32_t at = desk->desk.counts, covered = 0;
+
+	while (at != 0) {
+		const struct extra *e = ledger_extra(c->h.l, at);
+		bool user = extra_state(e) == EXTRA_USER;
+
+		if ((!user && extra_state(e) != EXTRA_CLIENT) ||
+		    e->target != n || e->count.held == 0)
+			return broken(c, "target %u: bad count %u", n, at);
+		*(user ? users : clients) += e->count.held;
+		covered += e->count.held < e->count.reserve ? e->count.held
+							    : e->count.reserve;
+		at = e->link.next == desk->desk.counts ? 0 : e->link.next;
+	}
+	if (covered != desk->desk.covered)
+		return broken(c, "target %u: %u covered, not %u", n, covered,
+		    desk->desk.covered);
+	return 0;
+}
+
+/* Every one in the queue is found, once. */
+static int
+check_queue(struct check *c, uint32_t n)
+{
+	struct ledger *l = c->h.l;
+	const struct extra *desk =
+	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
+	uint32_t turn = desk->desk.turn, found = 0;
+
+	while (turn != 0) {
+		const struct extra *first = ledger_extra(l, turn);
+		uint32_t last = 0;
+
+		for (uint32_t at = turn; at != 0;
+		     at = ledger_extra(l, at)->chain) {
+			const struct extra *e = ledger_extra(l, at);
+
+			if (extra_state(e) != EXTRA_WAITING || e->target != n ||
+			    ++found > desk->desk.waiting)
+				return broken(
+				    c, "target %u: bad queue at %u", n, at);
+			last = at;
+		}
+		if (last != first->wait.last)
+			return broken(c, "target %u: lost the last", n);
+		turn =
+		    first->link.next == desk->desk.turn ? 0 : first->link.next;
+	}
+	if (found != desk->desk.waiting)
+		return broken(c, "target %u: %u wait, %u counted", n, found,
+		    desk->desk.waiting);
+	c->waiting += found;
+	return 0;
+}
+
+static int
+check_desk(struct check *c, uint32_t n, uint32_t *resting)
+{
+	const struct target *t = ledger_target_at(c->h.l, n);
+	const struct pool *p = shard_pool(&c->h, target_pool(t));
+	uint32_t desk = target_desk(t), clients = 0, users = 0;
+	const struct extra *d = ledger_extra(c->h.l, desk);
+	uint32_t lane = d->desk.lanes;
+	int error = 0;
+
+	if (extra_state(d) != EXTRA_DESK || d->target != n)
+		return broken(c, "target %u: its desk is none", n);
+	while (lane != 0 && error == 0) {
+		uint32_t next = ledger_extra(c->h.l, lane)->link.next;
+
+		error = check_lane_extra(c, n, lane, resting);
+		lane = next == d->desk.lanes ? 0 : next;
+	}
+	if (error == 0)
+		error = check_counts_of(c, n, &clients, &users);
+	if (error == 0 && p != NULL && p->rules.client_share != 0 &&
+	    clients != t->held)
+		error = broken(
+		    c, "target %u: clients hold %u of %u", n, clients, t->held);
+	if (error == 0 && users > t->held)
+		error = broken(
+		    c, "target %u: users hold %u of %u", n, users, t->held);
+	return error == 0 ? check_queue(c, n) : error;
+}
+
+static int
+check_target(struct check *c, uint32_t n)
+{
+	static const uint64_t all_slots[2] = { 0, UINT32_MAX };
+	static const uint64_t no_slots[2] = { 0, 0 };
 	const struct target *t = ledger_target_at(c->h.l, n);
 	const struct pool *p = shard_pool(&c->h, target_pool(t));
 	struct ring_rule held = { "held", n, t->link.next,
 		{ RECORD_HELD, RECORD_STRAY }, false };
 	struct ledger_key k;
 	uint32_t length, resting = 0;
-	int error = 0;
+	bool sticky = p != NULL && p->rules.sticky != POOL_STICKY_NONE;
+	bool idle = t->held == 0 && queue_is_empty(&c->h, n);
+	int error;
 
 	ledger_key_of(c->h.l, t, &k);
 	if (k.shard != c->h.shard || shard_find(&c->h, &k) != n)
 		return broken(c, "target %u is not found", n);
-	for (unsigned i = 0; i < LIST_COUNT && error == 0; i++) {
-		struct ring_rule rule = rules[i];
-
-		rule.target = n;
-		rule.head = t->list[i];
-		error = check_ring(c, &rule, &length);
-		c->count[rule.states[0]] -= length;
-		resting += i == LIST_HOT ? 0 : length;
-	}
+	error =
+	    check_lane(c, n, &t->lane, sticky ? no_slots : all_slots, &resting);
 	if (error == 0 && t->held > 0 && target_mirrored(t)) {
 		error = check_ring(c, &held, &length);
 		if (error == 0 && length != t->held)
 			error = broken(c, "target %u: %u listed, %u held", n,
 			    length, t->held);
 	}
-	if (error != 0)
-		return error;
-	error = check_skip(c, n, p, &length);
-	if (error == 0 && length != count_beyond(c, n, t->fresh))
-		error = broken(c, "target %u: %u to skip, %u beyond fresh", n,
-		    length, count_beyond(c, n, t->fresh));
-	if (error == 0 && t->held == 0 && resting == 0)
+	if (error == 0 && target_desk(t) != 0 && (!idle || t->link.next == 0))
+		error = check_desk(c, n, &resting);
+	if (error == 0 && idle && resting == 0)
 		error = broken(c, "target %u has no reason to be", n);
 	if (error == 0 && t->high_water < t->held)
 		error = broken(c, "target %u: high water %u under %u", n,
 		    t->high_water, t->held);
 	c->held += t->held;
-	c->idle += t->held == 0;
+	c->idle += idle;
 	return error;
+}
+
+static int
+check_extra(struct check *c, uint32_t n)
+{
+	const struct extra *e = ledger_extra(c->h.l, n);
+
+	if (extra_state(e) == EXTRA_FREE)
+		return 0;
+	c->extras++;
+	if ((extra_state(e) == EXTRA_WAITING ||
+		extra_state(e) == EXTRA_GRANTED) &&
+	    !target_is_used(ledger_target_at(c->h.l, e->target)) &&
+	    queue_holds_grant(&c->h, e))
+		return broken(c, "extra %u waits for no target", n);
+	return 0;
 }
 
 static int
@@ -196,6 +352,7 @@ check_record(struct check *c, uint32_t n)
 {
 	const struct record *r = ledger_record(c->h.l, n);
 	const struct target *t = ledger_target_at(c->h.l, r->target);
+	const struct pool *p = shard_pool(&c->h, target_pool(t));
 	struct addr source;
 	struct seen *seen = &c->seen[c->seen_count];
 
@@ -203,7 +360,7 @@ check_record(struct check *c, uint32_t n)
 		return 0;
 	if (++c->records > c->h.s->records.used)
 		return broken(c, "more records than are counted");
-	if (target_word(t) == 0) /* about to be freed */
+	if (!target_is_used(t)) /* about to be freed */
 		return record_is_held(r)
 			   ? broken(c, "held record %u has no target", n)
 			   : 0;
@@ -213,8 +370,10 @@ check_record(struct check *c, uint32_t n)
 	source = source_of_id(c->h.l, r->source_id);
 	source.port = r->port;
 	seen->target = r->target;
-	if (!pool_find(shard_pool(&c->h, target_pool(t)), &source, &seen->slot))
+	if (!pool_find(p, &source, &seen->slot))
 		return broken(c, "record %u is of no slot", n);
+	seen->slot =
+	    pool_rank_of_slot(p, lane_order_key(c->h.l, p, t), seen->slot);
 	c->seen_count++;
 	return 0;
 }
@@ -239,7 +398,7 @@ visit_cells(struct check *c, const struct slab *slab,
 static int
 check_used_target(struct check *c, uint32_t n)
 {
-	if (target_word(ledger_target_at(c->h.l, n)) == 0)
+	if (!target_is_used(ledger_target_at(c->h.l, n)))
 		return 0;
 	c->targets++;
 	return check_target(c, n);
@@ -289,11 +448,21 @@ check_counts(struct check *c)
 		n = ledger_target_at(c->h.l, n)->link.next;
 		n = n == s->idle ? 0 : n;
 	}
+	for (uint32_t n = s->idle_desks; n != 0 && idle <= c->targets; idle++) {
+		n = ledger_extra(c->h.l, n)->link.next;
+		n = n == s->idle_desks ? 0 : n;
+	}
 	if (idle != c->idle)
 		return broken(c, "%u idle listed, not %u", idle, c->idle);
+	if (atomic_load(&s->waiting) != c->waiting)
+		return broken(
+		    c, "%u wait, not %u", c->waiting, atomic_load(&s->waiting));
 	for (uint32_t n = s->dying; n != 0; dying++)
 		n = ledger_target_at(c->h.l, n)->chain;
 	error = check_slab(c, &c->h.l->records, &s->records, c->records);
+	if (error != 0)
+		return error;
+	error = check_slab(c, &c->h.l->extras, &s->extras, c->extras);
 	if (error != 0)
 		return error;
 	return check_slab(c, &c->h.l->targets, &s->targets, c->targets + dying);
@@ -313,6 +482,8 @@ check_shard(struct check *c)
 			    c->seen[i].target, c->seen[i].slot);
 	}
 	error = visit_cells(c, &c->h.l->targets, check_used_target);
+	if (error == 0)
+		error = visit_cells(c, &c->h.l->extras, check_extra);
 	return error != 0 ? error : check_counts(c);
 }
 

@@ -3,14 +3,15 @@
  * ledger_layout: the shared block of the ledger, byte by byte, and the lists in
  * it. Included by the ledger's own files and their tests only.
  *
- * header (with shards) | pools | source addresses | resting ports | owners and
- * counts of the chunks | hash buckets | targets | records
+ * header (with shards) | pools | source addresses | users | resting ports |
+ * owners and counts of the chunks | hash buckets | targets | records | extras
  *
- * Records and targets are cells of 64 bytes, named by their number in their
- * array; 0 is none. What is truth: a record's `state` with the fields it makes
- * valid, a target's `word` with its `ip`, the owners of the chunks, and the
- * tables of pools, addresses and resting ports. Everything else is derived and
- * made anew by shard_rebuild().
+ * Records, targets and extras are cells of 64 bytes, named by their number in
+ * their array; 0 is none. What is truth: a record's `state` with the fields it
+ * makes valid, a target's `word` with its `ip`, an extra that waits with what
+ * it waits for, the owners of the chunks, and the tables of pools, addresses,
+ * users and resting ports. Everything else is derived and made anew by
+ * shard_rebuild().
  */
 #ifndef FOURFOLD_LEDGER_LAYOUT_H
 #define FOURFOLD_LEDGER_LAYOUT_H
@@ -36,8 +37,7 @@ struct cell {
 enum record_state {
 	RECORD_FREE, /* must be 0: fresh memory is free */
 	RECORD_HELD,
-	RECORD_STRAY,   /* held, is no slot of the pool: freed when returned */
-	RECORD_GRANTED, /* kept for whoever waits in a queue; not in use yet */
+	RECORD_STRAY, /* held, is no slot of the pool: freed when returned */
 	RECORD_HOT,
 	RECORD_BRIEF, /* cooling, the list of short times */
 	RECORD_LONG,  /* cooling, the list of long times */
@@ -69,25 +69,98 @@ _Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
 #define TARGET_KEY        ((UINT64_C(1) << 56) - 1)
 /* It may be a source of ours: held leases are listed, for the reverse look. */
 #define TARGET_MIRRORED (UINT64_C(1) << 56)
+/* It has a desk: derived. */
+#define TARGET_DESK (UINT64_C(1) << 57)
+/* A lease was not to be had since somebody last asked; for alarms only. */
+#define TARGET_WAS_FULL (UINT64_C(1) << 58)
 
-enum target_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
+enum lane_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
+
+/*
+ * Slots in order, and what is free of them: all of a target's, or, where the
+ * pool is sticky, those of one source address towards it. A slot's number is
+ * its rank, in the order in which fresh ones are taken.
+ */
+struct lane {
+	uint32_t fresh; /* slots from here on have no record, save those on the
+			   chain `skip` */
+	uint32_t skip;  /* records of slots >= fresh, in order */
+	uint32_t list[LIST_COUNT]; /* heads of rings; cooling ones by time */
+};
 
 struct target {
-	/* Nothing held: on the shard's list `idle`. Else, and if mirrored,
-	 * link.next is the head of the ring of held records. */
+	/*
+	 * Idle (nothing held, nobody waits): on the shard's ring `idle`, or,
+	 * when it has a desk, that is on `idle_desks`. Else, and if mirrored,
+	 * link.next is the head of the ring of held records. Not on `idle`:
+	 * link.prev is the desk, if it has one.
+	 */
 	struct cell link;
 	uint64_t ip[2];
 	_Atomic uint64_t word;     /* scope 32, port 16, pool 6, flags */
 	uint32_t chain;            /* next of the hash bucket */
-	uint32_t fresh;            /* slots from here on have no record, save
-				      those on the chain `skip` */
-	uint32_t skip;             /* records of slots >= fresh, in order */
+	struct lane lane;          /* not used in a sticky pool */
 	uint32_t held, high_water; /* now, and the most at once */
-	uint32_t list[LIST_COUNT]; /* heads of rings; cooling ones by time */
 };
 _Static_assert(sizeof(struct target) == LEDGER_CELL, "a target is a cell");
 
-/* One of the two arrays of cells. */
+enum extra_state {
+	EXTRA_FREE,    /* must be 0: fresh memory is free */
+	EXTRA_WAITING, /* somebody waits for a slot: in its target's queue */
+	EXTRA_GRANTED, /* `record` is held for it: in no queue any more */
+	EXTRA_DESK,    /* what a target has besides its slots */
+	EXTRA_LANE,    /* the slots of one source address towards a target */
+	EXTRA_CLIENT,  /* what one client holds towards a target */
+	EXTRA_USER,    /* what one user holds towards a target */
+};
+
+/*
+ * What only some targets need. Waiting and granted ones are truth, the others
+ * are derived. Lanes and counts are found by a hash of target, state and key.
+ */
+struct extra {
+	/* Desk: on `waited` or `idle_desks`; lane, client, user: on the desk's
+	 * ring of them; waiting, and the first of its client: on `turn`. */
+	struct cell link;
+	uint32_t chain; /* next of the hash bucket; waiting: of the client */
+	uint32_t target;
+	/* Lane: the source's id. User: its id. Client, waiting: the address,
+	 * IPv4 as ::ffff:a.b.c.d, zeros: none; of a client cut to the prefix.
+	 * Desk: key[0] is the time at which all lanes have cooled. */
+	uint64_t key[2];
+	union {
+		struct {
+			uint32_t turn;    /* whose turn is next */
+			uint32_t waiting; /* in the queue */
+			uint32_t lanes, counts;
+			uint32_t covered; /* of the pool's reserves: held */
+		} desk;
+		struct lane lane;
+		struct {
+			uint32_t held;
+			uint32_t reserve, most; /* of a user: see ledger_user */
+		} count;
+		struct {
+			uint64_t session;
+			uint32_t gen;    /* in order of arrival */
+			uint32_t record; /* granted: with its gen */
+			uint32_t record_gen;
+			uint32_t last; /* of the client's chain, in its first */
+		} wait;
+	};
+	uint16_t client_port, user;
+	uint8_t worker;
+	_Atomic uint8_t state; /* enum extra_state */
+};
+_Static_assert(sizeof(struct extra) == LEDGER_CELL, "an extra is a cell");
+
+/* What is known of a user's part; written by the master alone. */
+struct ledger_user {
+	uint32_t reserve;
+	uint32_t share; /* percent; 0: no limit */
+};
+
+/* One of the arrays of cells. */
 struct slab {
 	uint64_t cells_at, owners_at, used_at; /* offsets in the block */
 	uint32_t chunks;
@@ -107,13 +180,18 @@ struct shard {
 	uint64_t epoch;   /* of the pools that the entries are made for */
 	uint64_t pick;    /* bit: which copy of the pool that is */
 	uint64_t present; /* bit: there is such a pool */
-	struct slab_part records, targets;
-	uint32_t idle;  /* ring of targets with nothing held, oldest first */
+	struct slab_part records, targets, extras;
+	uint32_t idle;       /* ring of targets that are idle, oldest first */
+	uint32_t idle_desks; /* the same of those with a desk: of the desks */
+	uint32_t waited;     /* ring of desks with a queue */
 	uint32_t dying; /* records of ended targets, still to be freed: chain of
 			   targets */
 	uint32_t count[RECORD_STATES]; /* records in each state but free */
 	uint32_t rotor;    /* which source a by-kernel lease takes next */
+	uint32_t next_gen; /* of those who wait; not derived */
 	uint64_t rebuilds; /* after a death; not derived */
+	/* Somebody waits in this shard; also read without the lock. */
+	_Atomic uint32_t waiting;
 };
 
 /* A pool's definition. Two copies: a shard that is still at an older epoch
@@ -127,19 +205,25 @@ struct pool_place {
 struct ledger {
 	uint64_t layout; /* LEDGER_LAYOUT */
 	uint64_t bytes;
-	uint64_t key[2];
-	struct slab records, targets;
-	uint64_t pools_at, addresses_at, named_at, rest_at, buckets_at;
+	uint64_t key[2], order_key[2];
+	struct slab records, targets, extras;
+	uint64_t pools_at, addresses_at, named_at, rest_at, users_at;
+	uint64_t buckets_at, extra_buckets_at;
 	uint64_t ports_at;    /* bit of each port: it was in a pool once */
 	uint32_t bucket_mask; /* a shard has so many buckets, less one */
+	uint32_t extra_bucket_mask;
 	_Atomic uint32_t address_count, named_count;
 	_Atomic uint64_t epoch;      /* grows with each change of a pool */
 	_Atomic uint64_t rest_until; /* no port rests from here on */
+	/* A worker was granted something and has not looked since; who of them
+	 * is still to be told. */
+	_Atomic uint8_t mail[LEDGER_WORKERS_MAX + 1];
+	_Atomic uint64_t wakes[LEDGER_WAKE_WORDS];
 	pthread_mutex_t named_mutex;
 	struct shard shards[LEDGER_SHARDS];
 };
 
-#define LEDGER_LAYOUT UINT64_C(0x466f75720001)
+#define LEDGER_LAYOUT UINT64_C(0x466f75720002)
 
 static inline void *
 ledger_at(struct ledger *l, uint64_t offset)
@@ -157,6 +241,12 @@ static inline struct target *
 ledger_target_at(struct ledger *l, uint32_t n)
 {
 	return (struct target *)ledger_at(l, l->targets.cells_at) + n;
+}
+
+static inline struct extra *
+ledger_extra(struct ledger *l, uint32_t n)
+{
+	return (struct extra *)ledger_at(l, l->extras.cells_at) + n;
 }
 
 static inline struct cell *
@@ -182,6 +272,19 @@ record_enter(struct shard *s, struct record *r, enum record_state to)
 	s->count[record_state(r)]--;
 	s->count[to]++;
 	atomic_store_explicit(&r->state, (uint8_t)to, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline uint8_t
+extra_state(const struct extra *e)
+{
+	return atomic_load_explicit(&e->state, memory_order_relaxed);
+}
+
+static inline void
+extra_enter(struct extra *e, enum extra_state to)
+{
+	atomic_store_explicit(&e->state, (uint8_t)to, memory_order_release);
 	atomic_signal_fence(memory_order_seq_cst);
 }
 
@@ -225,9 +328,31 @@ target_pool(const struct target *t)
 }
 
 static inline bool
+target_is_used(const struct target *t)
+{
+	return (target_word(t) & TARGET_USED) != 0;
+}
+
+static inline bool
 target_mirrored(const struct target *t)
 {
 	return (target_word(t) & TARGET_MIRRORED) != 0;
+}
+
+static inline void
+target_flag(struct target *t, uint64_t flag, bool on)
+{
+	uint64_t word = target_word(t);
+
+	atomic_store_explicit(
+	    &t->word, on ? word | flag : word & ~flag, memory_order_relaxed);
+}
+
+/* The cell of the target's desk, or 0. */
+static inline uint32_t
+target_desk(const struct target *t)
+{
+	return target_word(t) & TARGET_DESK ? t->link.prev : 0;
 }
 
 /* Rings: doubly linked circles of cells of `slab`; the head is the first. */

@@ -6,20 +6,54 @@
  */
 #include <stddef.h>
 
-#include "egress/ledger_shard.h"
+#include "egress/ledger_queue.h"
 
 /* What a chain is sorted by. A chain is singly linked and ends with 0. */
 struct order {
 	struct ledger *l;
-	const struct pool *pool; /* by slot, on skip_next; NULL: by time */
+	const struct pool *pool; /* by slot: its pool, and the order's key */
+	uint64_t key;
+	uint32_t *(*link)(struct ledger *l, uint32_t n);
+	bool (*is_before)(const struct order *o, uint32_t a, uint32_t b);
 };
+
+static uint32_t *
+skip_link(struct ledger *l, uint32_t n)
+{
+	return &ledger_record(l, n)->skip_next;
+}
+
+static uint32_t *
+list_link(struct ledger *l, uint32_t n)
+{
+	return &ledger_record(l, n)->link.next;
+}
+
+static uint32_t *
+wait_link(struct ledger *l, uint32_t n)
+{
+	return &ledger_extra(l, n)->chain;
+}
 
 static uint32_t *
 chain_link(const struct order *o, uint32_t n)
 {
-	struct record *r = ledger_record(o->l, n);
+	return o->link(o->l, n);
+}
 
-	return o->pool != NULL ? &r->skip_next : &r->link.next;
+static bool
+is_sooner(const struct order *o, uint32_t a, uint32_t b)
+{
+	return record_when(ledger_record(o->l, a)) <
+	       record_when(ledger_record(o->l, b));
+}
+
+static bool
+came_before(const struct order *o, uint32_t a, uint32_t b)
+{
+	/* Numbers that wrap around. */
+	return (int32_t)(ledger_extra(o->l, a)->wait.gen -
+			 ledger_extra(o->l, b)->wait.gen) < 0;
 }
 
 /* Which of the pool's sources has the id. */
@@ -35,15 +69,24 @@ source_index(const struct pool *p, uint32_t id)
 	return p->source_count;
 }
 
+static uint32_t
+rank_of(const struct order *o, const struct record *r)
+{
+	struct addr source = source_of_id(o->l, r->source_id);
+	uint32_t slot;
+
+	source.port = r->port;
+	must(pool_find(o->pool, &source, &slot));
+	return pool_rank_of_slot(o->pool, o->key, slot);
+}
+
 /* Of two records of one slot the held one is first. */
 static bool
-is_before(const struct order *o, uint32_t a, uint32_t b)
+has_lower_rank(const struct order *o, uint32_t a, uint32_t b)
 {
 	const struct record *ra = ledger_record(o->l, a);
 	const struct record *rb = ledger_record(o->l, b);
 
-	if (o->pool == NULL)
-		return record_when(ra) < record_when(rb);
 	if (ra->source_id != rb->source_id) {
 		unsigned ia = source_index(o->pool, ra->source_id);
 		unsigned ib = source_index(o->pool, rb->source_id);
@@ -51,7 +94,9 @@ is_before(const struct order *o, uint32_t a, uint32_t b)
 		return ia != ib ? ia < ib : ra->source_id < rb->source_id;
 	}
 	if (ra->port != rb->port)
-		return ra->port < rb->port;
+		return o->pool->rules.order == POOL_HASHED
+			   ? rank_of(o, ra) < rank_of(o, rb)
+			   : ra->port < rb->port;
 	return record_is_held(ra) && !record_is_held(rb);
 }
 
@@ -62,7 +107,7 @@ merge(const struct order *o, uint32_t a, uint32_t b)
 	uint32_t *tail = &head;
 
 	while (a != 0 && b != 0) {
-		uint32_t *from = is_before(o, b, a) ? &b : &a;
+		uint32_t *from = o->is_before(o, b, a) ? &b : &a;
 
 		*tail = *from;
 		tail = chain_link(o, *from);
@@ -81,7 +126,8 @@ cut_run(const struct order *o, uint32_t *rest)
 	uint32_t last = head;
 	uint32_t next;
 
-	while ((next = *chain_link(o, last)) != 0 && !is_before(o, next, last))
+	while (
+	    (next = *chain_link(o, last)) != 0 && !o->is_before(o, next, last))
 		last = next;
 	*chain_link(o, last) = 0;
 	*rest = next;
@@ -133,31 +179,58 @@ pick_pools(struct hold *h, uint64_t epoch)
 }
 
 static void
+clear_buckets(struct hold *h, uint64_t at, uint32_t count)
+{
+	uint32_t *buckets =
+	    (uint32_t *)ledger_at(h->l, at) + (size_t)h->shard * count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (buckets[i] != 0) /* a page never used stays so */
+			buckets[i] = 0;
+	}
+}
+
+static void
 clear_shard(struct hold *h)
 {
 	struct shard *s = h->s;
 
 	slab_reset(h->l, &h->l->records, &s->records, h->shard);
 	slab_reset(h->l, &h->l->targets, &s->targets, h->shard);
-	s->idle = s->dying = 0;
+	slab_reset(h->l, &h->l->extras, &s->extras, h->shard);
+	s->idle = s->idle_desks = s->waited = s->dying = 0;
+	atomic_store(&s->waiting, 0);
 	for (unsigned i = 0; i < RECORD_STATES; i++)
 		s->count[i] = 0;
-	for (uint32_t i = 0; i <= h->l->bucket_mask; i++) {
-		uint32_t *bucket = shard_bucket(h, i);
+	clear_buckets(h, h->l->buckets_at, h->l->bucket_mask + 1);
+	clear_buckets(h, h->l->extra_buckets_at, h->l->extra_bucket_mask + 1);
+}
 
-		if (*bucket != 0) /* a page never used stays so */
-			*bucket = 0;
+/* Only those who wait, or have a grant, are truth. */
+static void
+begin_extra(struct hold *h, uint32_t n)
+{
+	struct extra *e = ledger_extra(h->l, n);
+
+	if (extra_state(e) == EXTRA_WAITING ||
+	    extra_state(e) == EXTRA_GRANTED) {
+		slab_count(h->l, &h->l->extras, &h->s->extras, n);
+		return;
 	}
+	if (extra_state(e) != EXTRA_FREE)
+		extra_enter(e, EXTRA_FREE);
+	slab_refill(h->l, &h->l->extras, &h->s->extras, n);
 }
 
 static void
 begin_target(struct hold *h, uint32_t n)
 {
 	struct target *t = ledger_target_at(h->l, n);
-	uint64_t word = target_word(t) & TARGET_KEY;
+	uint64_t word = target_word(t) & (TARGET_KEY | TARGET_WAS_FULL);
 	struct addr addr;
 
-	if (word == 0) {
+	if ((word & TARGET_USED) == 0) {
+		atomic_store(&t->word, 0);
 		slab_refill(h->l, &h->l->targets, &h->s->targets, n);
 		return;
 	}
@@ -167,9 +240,8 @@ begin_target(struct hold *h, uint32_t n)
 		word |= TARGET_MIRRORED;
 	atomic_store(&t->word, word);
 	t->link.next = t->link.prev = 0;
-	t->chain = t->fresh = t->skip = t->held = 0;
-	for (unsigned i = 0; i < LIST_COUNT; i++)
-		t->list[i] = 0;
+	t->chain = t->held = 0;
+	t->lane = (struct lane){ 0 };
 }
 
 /* The record's slot in the pool that its target has now. */
@@ -201,54 +273,62 @@ drop_record(struct hold *h, uint32_t n)
 	record_enter(h->s, r, RECORD_FREE);
 }
 
-/* Hangs a record on its target, lists as chains still. */
+/* Hangs a record on its lane, lists as chains still. NULL: it is of no slot. */
+static void
+hang_record(struct hold *h, uint32_t n, struct lane *lane)
+{
+	struct record *r = ledger_record(h->l, n);
+	enum lane_list list;
+
+	if (lane != NULL) {
+		r->skip_next = lane->skip;
+		lane->skip = n;
+	}
+	if (record_is_held(r)) {
+		record_enter(
+		    h->s, r, lane != NULL ? RECORD_HELD : RECORD_STRAY);
+		ledger_target_at(h->l, r->target)->held++;
+		return;
+	}
+	list = lane_list_of(record_state(r));
+	r->link.next = lane->list[list];
+	lane->list[list] = n;
+}
+
 static void
 begin_record(struct hold *h, uint32_t n)
 {
 	struct record *r = ledger_record(h->l, n);
 	struct target *t = ledger_target_at(h->l, r->target);
 	const struct pool *p;
-	bool held = record_is_held(r), placed;
+	struct lane *lane = NULL;
 
-	if (record_state(r) != RECORD_FREE && target_word(t) == 0)
-		drop_record(h, n);
+	if (record_state(r) != RECORD_FREE) {
+		h->s->count[record_state(r)]++;
+		if (!target_is_used(t))
+			drop_record(h, n);
+	}
 	if (record_state(r) == RECORD_FREE) {
 		slab_refill(h->l, &h->l->records, &h->s->records, n);
 		return;
 	}
-	h->s->count[record_state(r)]++;
 	p = shard_pool(h, target_pool(t));
-	placed = p != NULL && place_record(h, r, p, target_family(t));
-	if (!placed && !held) {
+	if (p != NULL && place_record(h, r, p, target_family(t)))
+		lane = lane_get(h, r->target, p, r->source_id);
+	if (lane == NULL && !record_is_held(r)) {
 		drop_record(h, n);
 		slab_refill(h->l, &h->l->records, &h->s->records, n);
 		return;
 	}
 	slab_count(h->l, &h->l->records, &h->s->records, n);
-	if (placed) {
-		r->skip_next = t->skip;
-		t->skip = n;
-	}
-	if (held) {
-		record_enter(h->s, r, placed ? RECORD_HELD : RECORD_STRAY);
-		t->held++;
-	} else {
-		unsigned list = record_state(r) == RECORD_BRIEF  ? LIST_BRIEF
-				: record_state(r) == RECORD_LONG ? LIST_LONG
-								 : LIST_HOT;
-
-		if (record_state(r) == RECORD_GRANTED)
-			record_enter(h->s, r, RECORD_HOT);
-		r->link.next = t->list[list];
-		t->list[list] = n;
-	}
+	hang_record(h, n, lane);
 }
 
 /* Two sources may have become one slot. The first keeps it. */
 static void
-drop_duplicates(struct hold *h, struct target *t)
+drop_duplicates(struct hold *h, struct lane *lane)
 {
-	uint32_t n = t->skip;
+	uint32_t n = lane->skip;
 
 	while (n != 0) {
 		struct record *r = ledger_record(h->l, n);
@@ -288,30 +368,59 @@ make_ring(struct hold *h, uint32_t chain)
 }
 
 static void
-sort_target(struct hold *h, struct target *t)
+sort_lane(struct hold *h, struct target *t, struct lane *lane)
 {
-	struct order by_slot = { h->l, shard_pool(h, target_pool(t)) };
-	struct order by_time = { h->l, NULL };
+	const struct pool *p = shard_pool(h, target_pool(t));
+	struct order by_slot = { .l = h->l,
+		.pool = p,
+		.key = p == NULL ? 0 : lane_order_key(h->l, p, t),
+		.link = skip_link,
+		.is_before = has_lower_rank };
+	struct order by_time = {
+		.l = h->l, .link = list_link, .is_before = is_sooner
+	};
 
-	if (t->skip != 0)
-		t->skip = sort_chain(&by_slot, t->skip);
-	drop_duplicates(h, t);
+	if (lane->skip != 0)
+		lane->skip = sort_chain(&by_slot, lane->skip);
+	drop_duplicates(h, lane);
 	for (unsigned i = 0; i < LIST_COUNT; i++) {
 		if (i != LIST_HOT)
-			t->list[i] = sort_chain(&by_time, t->list[i]);
-		t->list[i] = make_ring(h, t->list[i]);
+			lane->list[i] = sort_chain(&by_time, lane->list[i]);
+		lane->list[i] = make_ring(h, lane->list[i]);
+	}
+}
+
+/* The time at which all of a desk's lanes have cooled. */
+static void
+note_cooling(struct hold *h, struct extra *desk, const struct lane *lane)
+{
+	for (unsigned i = LIST_BRIEF; i < LIST_COUNT; i++) {
+		uint32_t first = lane->list[i];
+		uint64_t end;
+
+		if (first == 0)
+			continue;
+		end = record_when(
+		    ledger_record(h->l, ledger_record(h->l, first)->link.prev));
+		if (desk->key[0] < end)
+			desk->key[0] = end;
 	}
 }
 
 static void
-end_record_list(struct hold *h, uint32_t *head)
+sort_target(struct hold *h, struct target *t)
 {
-	while (*head != 0) {
-		uint32_t n = *head;
+	struct extra *desk = ledger_extra(h->l, target_desk(t));
+	uint32_t first = target_desk(t) == 0 ? 0 : desk->desk.lanes;
+	uint32_t n = first;
 
-		ring_remove(h->l, &h->l->records, head, n);
-		drop_record(h, n);
-		slab_give(h->l, &h->l->records, &h->s->records, n);
+	sort_lane(h, t, &t->lane);
+	while (n != 0) {
+		struct extra *e = ledger_extra(h->l, n);
+
+		sort_lane(h, t, &e->lane);
+		note_cooling(h, desk, &e->lane);
+		n = e->link.next == first ? 0 : e->link.next;
 	}
 }
 
@@ -322,35 +431,82 @@ finish_target(struct hold *h, uint32_t n)
 	struct ledger_key k;
 	uint32_t *bucket;
 
-	if (target_word(t) == 0)
+	if (!target_is_used(t))
 		return;
 	sort_target(h, t);
 	if (t->held > t->high_water)
 		t->high_water = t->held;
-	if (t->held == 0 && t->list[LIST_BRIEF] == 0 &&
-	    t->list[LIST_LONG] == 0) {
-		atomic_store(&t->word, 0);
-		end_record_list(h, &t->list[LIST_HOT]);
-		slab_give(h->l, &h->l->targets, &h->s->targets, n);
-		return;
-	}
 	ledger_key_of(h->l, t, &k);
 	bucket = shard_bucket(h, k.bucket);
 	t->chain = *bucket;
 	*bucket = n;
-	if (t->held == 0)
-		ring_append(h->l, &h->l->targets, &h->s->idle, n);
+	/* What cools is on a list, whatever the time is. */
+	shard_settle(h, n, 0);
 }
 
-/* Held records of a mirrored target are listed, once its links are its own. */
+/* Those who wait, in the order of their arrival, and who of them has a grant
+ * still. */
+static void
+collect_waiting(struct hold *h, uint32_t n, uint32_t *chain)
+{
+	struct extra *e = ledger_extra(h->l, n);
+
+	if (extra_state(e) != EXTRA_WAITING && extra_state(e) != EXTRA_GRANTED)
+		return;
+	if (!target_is_used(ledger_target_at(h->l, e->target))) {
+		extra_free(h, n);
+		return;
+	}
+	if (extra_state(e) == EXTRA_GRANTED && queue_holds_grant(h, e))
+		return;
+	extra_enter(e, EXTRA_WAITING);
+	e->chain = *chain;
+	*chain = n;
+}
+
+static void
+rebuild_queues(struct hold *h)
+{
+	struct order by_arrival = {
+		.l = h->l, .link = wait_link, .is_before = came_before
+	};
+	const struct slab *slab = &h->l->extras;
+	uint32_t chain = 0;
+
+	for (uint32_t chunk = slab->chunks; chunk-- > 0;) {
+		for (uint32_t i = LEDGER_CHUNK;
+		     i-- > 0 && slab_owner(h->l, slab, chunk) == (int)h->shard;)
+			collect_waiting(h, chunk * LEDGER_CHUNK + i, &chain);
+	}
+	chain = sort_chain(&by_arrival, chain);
+	while (chain != 0) {
+		uint32_t next = ledger_extra(h->l, chain)->chain;
+
+		if (!queue_append(h, chain))
+			extra_free(h, chain);
+		chain = next;
+	}
+}
+
+/* Held records are counted, and those of a mirrored target listed, once its
+ * links are its own. */
 static void
 list_held(struct hold *h, uint32_t n)
 {
 	struct record *r = ledger_record(h->l, n);
 	struct target *t = ledger_target_at(h->l, r->target);
+	const struct pool *p;
+	struct party party;
 
-	if (record_is_held(r) && target_mirrored(t))
+	if (!record_is_held(r))
+		return;
+	if (target_mirrored(t))
 		ring_append(h->l, &h->l->records, &t->link.next, n);
+	p = shard_pool(h, target_pool(t));
+	if (p != NULL) {
+		party_of_record(r, p, &party);
+		party_add(h, r->target, &party);
+	}
 }
 
 /* Calls `visit` for each cell of the shard, last first: chains that grow at
@@ -378,9 +534,11 @@ shard_rebuild(struct hold *h, uint64_t epoch)
 {
 	pick_pools(h, epoch);
 	clear_shard(h);
+	each_cell(h, &h->l->extras, begin_extra);
 	each_cell(h, &h->l->targets, begin_target);
 	each_cell(h, &h->l->records, begin_record);
 	each_cell(h, &h->l->records, list_held);
+	rebuild_queues(h);
 	each_cell(h, &h->l->targets, finish_target);
 	h->s->epoch = epoch;
 }

@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
+#include "egress/ledger_lane.h"
+#include "egress/ledger_queue.h"
+
 /* Records of an ended target that one operation frees at most: a target may
  * have tens of thousands, and a hold must be short. */
 #define FREE_AT_ONCE 16
@@ -11,55 +15,10 @@
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
 
-static inline uint64_t
-rotate(uint64_t x, int by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static inline void
-sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-1-3 of three words: clients choose the targets, so the key must keep
- * them from choosing the bucket. */
-static uint64_t
-hash_words(const uint64_t key[2], const uint64_t word[3])
-{
-	uint64_t v[4] = { key[0] ^ UINT64_C(0x736f6d6570736575),
-		key[1] ^ UINT64_C(0x646f72616e646f6d),
-		key[0] ^ UINT64_C(0x6c7967656e657261),
-		key[1] ^ UINT64_C(0x7465646279746573) };
-	uint64_t length = UINT64_C(24) << 56;
-
-	for (int i = 0; i < 3; i++) {
-		v[3] ^= word[i];
-		sip_round(v);
-		v[0] ^= word[i];
-	}
-	v[3] ^= length;
-	sip_round(v);
-	v[0] ^= length;
-	v[2] ^= 0xff;
-	for (int i = 0; i < 3; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 static void
 key_place(struct ledger *l, struct ledger_key *k)
 {
+	/* Clients choose the targets. */
 	uint64_t words[3] = { k->ip[0], k->ip[1], k->word };
 	uint64_t hash = hash_words(l->key, words);
 
@@ -124,20 +83,21 @@ shard_unlock(struct hold *h)
 }
 
 bool
-shard_lock_record(struct ledger *l, uint32_t n, struct hold *out)
+shard_lock_cell(
+    struct ledger *l, const struct slab *slab, uint32_t n, struct hold *out)
 {
 	uint32_t chunk = n / LEDGER_CHUNK;
 	int owner;
 
-	if (n == 0 || chunk >= l->records.chunks)
+	if (n == 0 || chunk >= slab->chunks)
 		return false;
-	owner = slab_owner(l, &l->records, chunk);
+	owner = slab_owner(l, slab, chunk);
 	if (owner < 0)
 		return false;
-	__builtin_prefetch(ledger_record(l, n), 1);
+	__builtin_prefetch(ledger_cell(l, slab, n), 1);
 	*out = shard_lock(l, (uint32_t)owner);
-	/* A chunk that moved meanwhile has no lease of the caller's. */
-	if (slab_owner(l, &l->records, chunk) == owner)
+	/* A chunk that moved meanwhile has nothing of the caller's. */
+	if (slab_owner(l, slab, chunk) == owner)
 		return true;
 	shard_unlock(out);
 	return false;
@@ -211,23 +171,43 @@ free_record(struct hold *h, uint32_t n)
 	slab_give(h->l, &h->l->records, &h->s->records, n);
 }
 
+/* Frees records of a lane; true when none is left. */
+static bool
+free_lane(struct hold *h, struct lane *lane, unsigned *at_most)
+{
+	for (unsigned kind = 0; kind < LIST_COUNT; kind++) {
+		while (lane->list[kind] != 0) {
+			uint32_t n = lane->list[kind];
+
+			if (*at_most == 0)
+				return false;
+			--*at_most;
+			ring_remove(h->l, &h->l->records, &lane->list[kind], n);
+			free_record(h, n);
+		}
+	}
+	return true;
+}
+
 /* Frees records of a target that has ended; true when none is left and the
  * target's cell is free too. */
 static bool
 free_some(struct hold *h, uint32_t n, unsigned at_most)
 {
 	struct target *t = target_at(h, n);
+	struct extra *desk = ledger_extra(h->l, target_desk(t));
+	bool all = free_lane(h, &t->lane, &at_most);
 
-	for (unsigned kind = 0; kind < LIST_COUNT; kind++) {
-		while (t->list[kind] != 0) {
-			uint32_t r = t->list[kind];
+	while (all && target_desk(t) != 0 && desk->desk.lanes != 0) {
+		uint32_t lane = desk->desk.lanes;
 
-			if (at_most-- == 0)
-				return false;
-			ring_remove(h->l, &h->l->records, &t->list[kind], r);
-			free_record(h, r);
-		}
+		all = free_lane(h, &ledger_extra(h->l, lane)->lane, &at_most);
+		if (all)
+			extra_drop(h, desk, lane);
 	}
+	if (!all)
+		return false;
+	desk_free(h, n);
 	slab_give(h->l, &h->l->targets, &h->s->targets, n);
 	return true;
 }
@@ -255,7 +235,8 @@ end_target(struct hold *h, uint32_t n)
 
 	ledger_key_of(h->l, t, &k);
 	/* The truth first: its records are nobody's from here on. */
-	atomic_store_explicit(&t->word, 0, memory_order_release);
+	atomic_store_explicit(
+	    &t->word, target_word(t) & TARGET_DESK, memory_order_release);
 	atomic_signal_fence(memory_order_seq_cst);
 	for (link = shard_bucket(h, k.bucket); *link != n;
 	     link = &target_at(h, *link)->chain)
@@ -267,45 +248,70 @@ end_target(struct hold *h, uint32_t n)
 	}
 }
 
-/* The time at which the last of a ring of cooling records is free. */
-static uint64_t
-ring_end(const struct hold *h, uint32_t head)
-{
-	return head == 0
-		   ? 0
-		   : record_when(record_at(h, record_at(h, head)->link.prev));
-}
-
 static bool
-has_cooled(const struct hold *h, const struct target *t, uint64_t now_ms)
+is_idle(const struct hold *h, const struct target *t)
 {
-	return ring_end(h, t->list[LIST_BRIEF]) <= now_ms &&
-	       ring_end(h, t->list[LIST_LONG]) <= now_ms;
+	uint32_t desk = target_desk(t);
+
+	return t->held == 0 &&
+	       (desk == 0 || ledger_extra(h->l, desk)->desk.waiting == 0);
 }
 
-/* What becomes of a target with nothing held. */
-static void
-settle(struct hold *h, uint32_t n, uint64_t now_ms)
+void
+shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 {
-	if (has_cooled(h, target_at(h, n), now_ms))
+	struct target *t = target_at(h, n);
+	uint32_t desk = target_desk(t);
+
+	if (!is_idle(h, t))
+		return;
+	if (lane_all_cooled(h, t, now_ms)) {
 		end_target(h, n);
+		return;
+	}
+	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
+		desk_free(h, n);
+		desk = 0;
+	}
+	if (desk != 0)
+		ring_append(h->l, &h->l->extras, &h->s->idle_desks, desk);
 	else
 		ring_append(h->l, &h->l->targets, &h->s->idle, n);
 }
 
-static void
-leave_idle(struct hold *h, uint32_t n)
+void
+shard_wake(struct hold *h, uint32_t n)
 {
+	struct target *t = target_at(h, n);
+	uint32_t desk = target_desk(t);
+
+	if (!is_idle(h, t))
+		return;
+	if (desk != 0) {
+		ring_remove(h->l, &h->l->extras, &h->s->idle_desks, desk);
+		return;
+	}
 	ring_remove(h->l, &h->l->targets, &h->s->idle, n);
-	target_at(h, n)->link.next = 0; /* no held record is listed */
+	/* No held record is listed, and there is no desk. */
+	t->link.next = t->link.prev = 0;
+}
+
+/* The target that has been idle for longest, of those with a desk or of those
+ * without; 0: none. */
+static uint32_t
+oldest_idle(const struct hold *h, bool with_desk)
+{
+	if (!with_desk)
+		return h->s->idle;
+	return h->s->idle_desks == 0
+		   ? 0
+		   : ledger_extra(h->l, h->s->idle_desks)->target;
 }
 
 static void
-end_oldest_idle(struct hold *h)
+end_idle(struct hold *h, uint32_t n)
 {
-	uint32_t n = h->s->idle;
-
-	leave_idle(h, n);
+	shard_wake(h, n);
 	end_target(h, n);
 }
 
@@ -315,10 +321,15 @@ static void
 sweep(struct hold *h, uint64_t now_ms)
 {
 	free_dying(h, FREE_AT_ONCE);
-	for (unsigned i = 0; i < SWEEP_AT_ONCE && h->s->idle != 0; i++) {
-		if (!has_cooled(h, target_at(h, h->s->idle), now_ms))
-			return;
-		end_oldest_idle(h);
+	for (unsigned kind = 0; kind < 2; kind++) {
+		for (unsigned i = 0; i < SWEEP_AT_ONCE; i++) {
+			uint32_t n = oldest_idle(h, kind == 1);
+
+			if (n == 0 ||
+			    !lane_all_cooled(h, target_at(h, n), now_ms))
+				break;
+			end_idle(h, n);
+		}
 	}
 }
 
@@ -334,12 +345,18 @@ take_cell(struct hold *h, struct slab *slab, struct slab_part *part)
 	while ((n = slab_take(h->l, slab, part, h->shard)) == 0) {
 		if (h->s->dying != 0)
 			free_dying(h, UINT32_MAX);
-		else if (h->s->idle != 0)
-			end_oldest_idle(h);
+		else if (h->s->idle != 0 || h->s->idle_desks != 0)
+			end_idle(h, oldest_idle(h, h->s->idle == 0));
 		else
 			return 0;
 	}
 	return n;
+}
+
+uint32_t
+shard_take_record(struct hold *h)
+{
+	return take_cell(h, &h->l->records, &h->s->records);
 }
 
 static uint32_t
@@ -364,226 +381,45 @@ add_target(
 	return n;
 }
 
-/* Until when the port rests; 0: it does not. */
-static uint64_t
-port_rest(struct ledger *l, uint16_t port, uint64_t now_ms)
-{
-	_Atomic uint64_t *rest = ledger_at(l, l->rest_at);
-	uint64_t until;
-
-	if (atomic_load_explicit(&l->rest_until, memory_order_acquire) <=
-	    now_ms)
-		return 0;
-	until = atomic_load_explicit(&rest[port], memory_order_acquire);
-	return until > now_ms ? until : 0;
-}
-
-/*
- * Puts a record on a cooling list, in order of time. Nearly always at the end;
- * only where ports have rested are a few to be stepped over.
- */
-static void
-insert_by_time(struct hold *h, uint32_t *head, uint32_t n)
-{
-	struct record *r = record_at(h, n);
-	uint64_t when = record_when(r);
-	uint32_t after;
-
-	if (*head == 0 || ring_end(h, *head) <= when) {
-		ring_append(h->l, &h->l->records, head, n);
-		return;
-	}
-	if (record_when(record_at(h, *head)) > when) {
-		ring_append(h->l, &h->l->records, head, n);
-		*head = n;
-		return;
-	}
-	after = record_at(h, *head)->link.prev;
-	while (record_when(record_at(h, after)) > when)
-		after = record_at(h, after)->link.prev;
-	r->link.prev = after;
-	r->link.next = record_at(h, after)->link.next;
-	record_at(h, r->link.next)->link.prev = n;
-	record_at(h, after)->link.next = n;
-}
-
-/* The slot's port rests: it may be had when that and its cooling are over, or a
- * little later, so that it can go to the end of the list. */
-static void
-let_rest(struct hold *h, struct target *t, uint32_t n, uint64_t until)
-{
-	struct record *r = record_at(h, n);
-	uint64_t end = ring_end(h, t->list[LIST_LONG]);
-
-	record_set_when(r, until > end ? until : end);
-	record_enter(h->s, r, RECORD_LONG);
-	ring_append(h->l, &h->l->records, &t->list[LIST_LONG], n);
-}
-
-/* A slot used before: hot, or cooled. 0: none. */
-static uint32_t
-take_used(struct hold *h, struct target *t, uint64_t now_ms)
-{
-	for (unsigned kind = 0; kind < LIST_COUNT; kind++) {
-		uint32_t n;
-
-		while ((n = t->list[kind]) != 0) {
-			struct record *r = record_at(h, n);
-			uint64_t until;
-
-			if (kind != LIST_HOT && record_when(r) > now_ms)
-				break;
-			until = port_rest(h->l, r->port, now_ms);
-			ring_remove(h->l, &h->l->records, &t->list[kind], n);
-			if (until == 0)
-				return n;
-			let_rest(h, t, n, until);
-		}
-	}
-	return 0;
-}
-
-/*
- * Is the slot with this source the target itself? By route, the source is
- * 127.0.0.1 or ::1 towards loopback, else perhaps the target's own ip: whether
- * that is an address of this host the ledger cannot know, and gives the slot
- * only where there is no other.
- */
-static bool
-is_self(
-    const struct pool *p, const struct addr *source, const struct addr *target)
-{
-	if (source->port != target->port)
-		return false;
-	if (!addr_is_unspecified_ip(source))
-		return addr_equal(source, target);
-	if (addr_is_unspecified_ip(target))
-		return true;
-	if (addr_is_loopback(target))
-		return target->family == ADDR_V6 || target->ip[3] == 1;
-	return p->ports > 1;
-}
-
-bool
-shard_has_self(const struct pool *p, const struct addr *target)
-{
-	struct pool_slot found;
-	uint32_t slot;
-
-	if (!slot_covering(p, target, &slot))
-		return false;
-	pool_slot(p, target->family, slot, &found);
-	return is_self(p, &found.source, target);
-}
-
-/* A slot not used before. */
-static int
-take_fresh(struct hold *h, uint32_t target, const struct pool *p,
-    const struct addr *addr, uint64_t now_ms, uint32_t *out)
-{
-	struct target *t = target_at(h, target);
-	uint32_t slots = pool_slots(p, addr->family);
-
-	while (t->fresh < slots) {
-		struct record *r = record_at(h, t->skip);
-		struct pool_slot slot;
-		uint64_t until;
-		uint32_t n;
-
-		pool_slot(p, addr->family, t->fresh, &slot);
-		if (t->skip != 0 && r->source_id == slot.source_id &&
-		    r->port == slot.source.port) {
-			t->skip = r->skip_next;
-			t->fresh++;
-			continue;
-		}
-		if (is_self(p, &slot.source, addr)) {
-			t->fresh++;
-			continue;
-		}
-		n = take_cell(h, &h->l->records, &h->s->records);
-		if (n == 0)
-			return -ENFILE;
-		r = record_at(h, n);
-		r->target = target;
-		r->source_id = slot.source_id;
-		r->port = slot.source.port;
-		r->when_named = 0;
-		t->fresh++;
-		until = port_rest(h->l, r->port, now_ms);
-		if (until == 0) {
-			*out = n;
-			return 0;
-		}
-		let_rest(h, t, n, until);
-	}
-	return -EADDRINUSE;
-}
-
-/* In a pool by_kernel there are no slots; the sources take turns. */
-static int
-take_kernel(struct hold *h, uint32_t target, const struct pool *p,
-    enum addr_family family, uint32_t *out)
-{
-	uint32_t n = take_cell(h, &h->l->records, &h->s->records);
-	uint64_t count = 0;
-	uint64_t turn;
-	struct record *r = record_at(h, n);
-
-	if (n == 0)
-		return -ENFILE;
-	for (unsigned i = 0; i < p->source_count; i++) {
-		if (p->sources[i].first.family == family)
-			count += p->sources[i].count;
-	}
-	turn = h->s->rotor++ % count;
-	for (const struct pool_source *s = p->sources;; s++) {
-		if (s->first.family != family)
-			continue;
-		if (turn < s->count) {
-			r->source_id = s->first_id + (uint32_t)turn;
-			break;
-		}
-		turn -= s->count;
-	}
-	r->target = target;
-	r->port = 0;
-	r->when_named = 0;
-	*out = n;
-	return 0;
-}
-
-/* The client's address in 16 bytes. */
-static void
-store_client(struct record *r, const struct addr *client)
+void
+tenant_make(const struct ledger_holder *holder, struct tenant *out)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	const struct addr *client = &holder->client;
+	uint8_t bytes[16];
 
+	memcpy(bytes, client->ip, sizeof(bytes));
 	if (client->family == ADDR_V4) {
-		memcpy(r->client, mapped, sizeof(mapped));
-		memcpy(r->client + sizeof(mapped), client->ip, 4);
-	} else {
-		memcpy(r->client, client->ip, sizeof(r->client));
+		memcpy(bytes, mapped, sizeof(mapped));
+		memcpy(bytes + sizeof(mapped), client->ip, 4);
 	}
-	r->client_port = client->port;
+	*out = (struct tenant){ .session = holder->session,
+		.client_port = client->port,
+		.user = holder->user,
+		.worker = holder->worker };
+	memcpy(out->client, bytes, sizeof(out->client));
 }
 
-static void
-enter_held(struct hold *h, uint32_t n, enum record_state state,
-    const struct ledger_holder *holder, uint64_t now_ms)
+void
+shard_hold(struct hold *h, uint32_t n, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms)
 {
 	struct record *r = record_at(h, n);
 	struct target *t = target_at(h, r->target);
+	struct party party;
 
 	r->gen++;
-	r->session = holder->session;
-	r->user = holder->user;
-	r->worker = holder->worker;
-	store_client(r, &holder->client);
+	r->session = tenant->session;
+	r->user = tenant->user;
+	r->worker = tenant->worker;
+	memcpy(r->client, tenant->client, sizeof(r->client));
+	r->client_port = tenant->client_port;
 	r->when_named = now_ms & RECORD_WHEN_MASK;
-	record_enter(h->s, r, state);
+	record_enter(h->s, r, p->by_kernel ? RECORD_STRAY : RECORD_HELD);
 	if (target_mirrored(t))
 		ring_append(h->l, &h->l->records, &t->link.next, n);
+	party_make(&party, p, tenant->client, tenant->user);
+	party_add(h, r->target, &party);
 	t->held++;
 	if (t->held > t->high_water)
 		t->high_water = t->held;
@@ -607,9 +443,8 @@ port_bind(const struct pool *p, uint16_t port)
 	return p->ranges[low].bind;
 }
 
-static void
-fill_lease(
-    struct hold *h, uint32_t n, const struct pool *p, struct ledger_lease *out)
+void
+shard_fill_lease(const struct hold *h, uint32_t n, struct ledger_lease *out)
 {
 	const struct record *r = record_at(h, n);
 
@@ -617,20 +452,8 @@ fill_lease(
 	out->gen = r->gen;
 	out->source = source_of_id(h->l, r->source_id);
 	out->source.port = r->port;
-	out->bind = port_bind(p, r->port);
-}
-
-/* A record for a lease towards target cell `target`. */
-static int
-take_slot(struct hold *h, uint32_t target, const struct pool *p,
-    const struct addr *addr, uint64_t now_ms, uint32_t *out)
-{
-	if (p->by_kernel)
-		return take_kernel(h, target, p, addr->family, out);
-	*out = take_used(h, target_at(h, target), now_ms);
-	if (*out != 0)
-		return 0;
-	return take_fresh(h, target, p, addr, now_ms, out);
+	out->bind = port_bind(
+	    shard_pool(h, target_pool(target_at(h, r->target))), r->port);
 }
 
 static bool
@@ -643,15 +466,19 @@ has_family(const struct pool *p, enum addr_family family)
 	return false;
 }
 
-int
-shard_lease(struct hold *h, const struct ledger_key *k,
-    const struct addr *target, const struct ledger_holder *holder,
-    uint64_t now_ms, struct ledger_lease *out)
+const struct pool *
+shard_pool_of_key(const struct hold *h, const struct ledger_key *k)
 {
-	const struct pool *p = shard_pool(
+	return shard_pool(
 	    h, (k->word >> TARGET_POOL_SHIFT) & (LEDGER_POOLS_MAX - 1));
-	uint32_t n, taken = 0;
-	int error;
+}
+
+int
+shard_enter(struct hold *h, const struct ledger_key *k,
+    const struct addr *target, uint64_t now_ms, uint32_t *out)
+{
+	const struct pool *p = shard_pool_of_key(h, k);
+	uint32_t n;
 
 	if (p == NULL)
 		return -ENOENT;
@@ -661,53 +488,120 @@ shard_lease(struct hold *h, const struct ledger_key *k,
 	n = shard_find(h, k);
 	if (n == 0)
 		n = add_target(h, k, target);
-	else if (target_at(h, n)->held == 0)
-		leave_idle(h, n);
+	else
+		shard_wake(h, n);
 	if (n == 0)
 		return -ENFILE;
-	error = take_slot(h, n, p, target, now_ms, &taken);
+	*out = n;
+	return 0;
+}
+
+int
+shard_take(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
+{
+	struct party party;
+	int error;
+
+	party_make(&party, p, tenant->client, tenant->user);
+	error = party_admit(h, target, &party);
+	return error != 0 ? error
+			  : lane_take(h, target, p, tenant, now_ms, out);
+}
+
+int
+shard_lease(struct hold *h, const struct ledger_key *k,
+    const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
+    struct ledger_lease *out)
+{
+	const struct pool *p = shard_pool_of_key(h, k);
+	uint32_t n, taken = 0;
+	int error = shard_enter(h, k, target, now_ms, &n);
+
+	if (error != 0)
+		return error;
+	error = queue_is_empty(h, n)
+		    ? shard_take(h, n, p, tenant, now_ms, &taken)
+		    : -EADDRINUSE;
 	if (error == 0) {
-		enter_held(h, taken, p->by_kernel ? RECORD_STRAY : RECORD_HELD,
-		    holder, now_ms);
-		fill_lease(h, taken, p, out);
-	} else if (target_at(h, n)->held == 0) {
-		settle(h, n, now_ms);
+		shard_hold(h, taken, p, tenant, now_ms);
+		shard_fill_lease(h, taken, out);
+		return 0;
 	}
+	if (error == -EBUSY) /* what is free is kept for others */
+		error = -EADDRINUSE;
+	if (error == -EADDRINUSE)
+		target_flag(target_at(h, n), TARGET_WAS_FULL, true);
+	shard_settle(h, n, now_ms);
 	return error;
+}
+
+/* How long the slot cools, and the state that it is in meanwhile. */
+static uint64_t
+cooling_of(
+    const struct pool *p, enum ledger_release how, enum record_state *state)
+{
+	static const struct {
+		uint32_t cools_ms;
+		enum record_state state;
+	} ways[] = {
+		[LEDGER_HOT] = { 0, RECORD_HOT },
+		[LEDGER_BRIEF] = { LEDGER_BRIEF_MS, RECORD_BRIEF },
+		[LEDGER_LONG] = { LEDGER_LONG_MS, RECORD_LONG },
+		[LEDGER_REUSABLE] = { LEDGER_BRIEF_MS, RECORD_BRIEF },
+	};
+
+	*state = ways[how].state;
+	if ((how != LEDGER_LONG && how != LEDGER_REUSABLE) ||
+	    p->rules.cooldown_ms == POOL_COOLDOWN_AUTO)
+		return ways[how].cools_ms;
+	*state = RECORD_LONG;
+	return p->rules.cooldown_ms;
+}
+
+/* Puts the slot of a record that is not held any more back. */
+static void
+put_back(struct hold *h, uint32_t n, enum ledger_release how, uint64_t now_ms)
+{
+	struct record *r = record_at(h, n);
+	const struct pool *p =
+	    shard_pool(h, target_pool(target_at(h, r->target)));
+	enum record_state state;
+	struct lane *lane;
+	uint64_t cools_ms;
+
+	lane = record_state(r) == RECORD_STRAY
+		   ? NULL
+		   : lane_get(h, r->target, p, r->source_id);
+	if (lane == NULL) {
+		free_record(h, n);
+		return;
+	}
+	cools_ms = cooling_of(p, how, &state);
+	r->when_named = (now_ms + cools_ms) & RECORD_WHEN_MASK;
+	record_enter(h->s, r, state);
+	lane_put(h, r->target, lane, n);
 }
 
 void
 shard_return(
     struct hold *h, uint32_t n, enum ledger_release how, uint64_t now_ms)
 {
-	static const struct {
-		uint32_t cools_ms;
-		uint8_t state, list;
-	} ways[] = {
-		[LEDGER_HOT] = { 0, RECORD_HOT, LIST_HOT },
-		[LEDGER_BRIEF] = { LEDGER_BRIEF_MS, RECORD_BRIEF, LIST_BRIEF },
-		[LEDGER_LONG] = { LEDGER_LONG_MS, RECORD_LONG, LIST_LONG },
-	};
 	struct record *r = record_at(h, n);
 	uint32_t target = r->target;
 	struct target *t = target_at(h, target);
+	const struct pool *p = shard_pool(h, target_pool(t));
+	struct party party;
 
 	if (target_mirrored(t))
 		ring_remove(h->l, &h->l->records, &t->link.next, n);
-	t->held--;
-	if (record_state(r) == RECORD_STRAY) {
-		free_record(h, n);
-	} else {
-		r->when_named =
-		    (now_ms + ways[how].cools_ms) & RECORD_WHEN_MASK;
-		record_enter(h->s, r, ways[how].state);
-		if (how == LEDGER_HOT)
-			ring_append(
-			    h->l, &h->l->records, &t->list[LIST_HOT], n);
-		else
-			insert_by_time(h, &t->list[ways[how].list], n);
+	if (p != NULL) {
+		party_of_record(r, p, &party);
+		party_remove(h, target, &party);
 	}
-	if (t->held == 0)
-		settle(h, target, now_ms);
+	t->held--;
+	put_back(h, n, how, now_ms);
+	queue_grant(h, target, now_ms);
+	shard_settle(h, target, now_ms);
 	sweep(h, now_ms);
 }

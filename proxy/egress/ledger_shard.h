@@ -9,6 +9,8 @@
 #include "egress/ledger_slab.h"
 #include "egress/ledger_source.h"
 
+struct tenant;
+
 /* A target's key, as it is stored, and where it belongs. */
 struct ledger_key {
 	uint64_t ip[2];
@@ -34,12 +36,15 @@ void ledger_key_of(
 struct hold shard_lock(struct ledger *l, uint32_t shard);
 void shard_unlock(struct hold *h);
 
-/* Locks the shard of record `n`; false, and nothing locked, when it has none.
- */
-bool shard_lock_record(struct ledger *l, uint32_t n, struct hold *out);
+/* Locks the shard of cell `n` of the slab; false, and nothing locked, when it
+ * has none. */
+bool shard_lock_cell(
+    struct ledger *l, const struct slab *slab, uint32_t n, struct hold *out);
 
 /* The pool as this shard sees it; NULL when there is none. */
 const struct pool *shard_pool(const struct hold *h, unsigned id);
+const struct pool *shard_pool_of_key(
+    const struct hold *h, const struct ledger_key *k);
 
 /* The bucket's head for a key's word and ip. */
 uint32_t *shard_bucket(const struct hold *h, uint32_t bucket);
@@ -50,10 +55,41 @@ void shard_prefetch(struct ledger *l, const struct ledger_key *k);
 /* The target's cell, or 0. */
 uint32_t shard_find(const struct hold *h, const struct ledger_key *k);
 
+/* The holder as the ledger keeps it. */
+void tenant_make(const struct ledger_holder *holder, struct tenant *out);
+
+/* A cell for a record, or 0. */
+uint32_t shard_take_record(struct hold *h);
+
+/*
+ * Finds the target's cell or makes it, and takes it from the idle ones. What
+ * follows must end in shard_settle(). Errors of ledger_lease().
+ */
+MUST_USE int shard_enter(struct hold *h, const struct ledger_key *k,
+    const struct addr *target, uint64_t now_ms, uint32_t *out);
+
+/* Takes a target that is idle from the list of those. */
+void shard_wake(struct hold *h, uint32_t n);
+
+/* Puts it on the list when nothing is held and nobody waits, or ends it. */
+void shard_settle(struct hold *h, uint32_t n, uint64_t now_ms);
+
+/* Takes a slot for the tenant off its lists, if it may have one. -EDQUOT,
+ * -EBUSY: what is free is kept for others; or an error of lane_take(). */
+MUST_USE int shard_take(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms, uint32_t *out);
+
+/* Makes the tenant the holder of a record that was taken. */
+void shard_hold(struct hold *h, uint32_t n, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms);
+
+void shard_fill_lease(
+    const struct hold *h, uint32_t n, struct ledger_lease *out);
+
 /* Leases a slot: ledger_lease() but for the reverse look. */
 MUST_USE int shard_lease(struct hold *h, const struct ledger_key *k,
-    const struct addr *target, const struct ledger_holder *holder,
-    uint64_t now_ms, struct ledger_lease *out);
+    const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
+    struct ledger_lease *out);
 
 /* Ends the lease of a held record. */
 void shard_return(
@@ -61,6 +97,14 @@ void shard_return(
 
 /* Mends: makes all that is derived anew for the pools of `epoch`. */
 void shard_rebuild(struct hold *h, uint64_t epoch);
+
+/* Pools in which the way back to the target may be leased, a bit each. */
+uint64_t shard_mirrors(const struct hold *h, uint32_t target);
+
+/* Gives a lease that turns out to be the way back of another one in `pools` up
+ * again; false then. No lock is held. */
+bool ledger_confirm(struct ledger *l, uint64_t pools, const struct addr *target,
+    uint64_t now_ms, struct ledger_lease *lease);
 
 /* Does the pool have the slot that equals the target, which is never leased? */
 bool shard_has_self(const struct pool *p, const struct addr *target);

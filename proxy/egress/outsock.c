@@ -32,6 +32,31 @@ outsock_init(struct outsock *o)
 {
 	*o = (struct outsock){ .fd = -1 };
 	o->lease.record = UINT32_MAX;
+	o->ticket.cell = UINT32_MAX;
+}
+
+/* Whatever gave a slot back may have granted it to somebody. */
+static void
+wake_granted(struct egress *e)
+{
+	uint64_t workers[LEDGER_WAKE_WORDS];
+
+	if (!ledger_take_wakes(e->ledger, workers) || e->wake == NULL)
+		return;
+	for (unsigned i = 0; i < LEDGER_WAKE_WORDS; i++) {
+		for (; workers[i] != 0; workers[i] &= workers[i] - 1)
+			e->wake(e->wake_arg,
+			    (uint8_t)(i * 64 +
+				      (unsigned)__builtin_ctzll(workers[i])));
+	}
+}
+
+static void
+return_lease(struct outsock *o, struct egress *e, enum ledger_release how,
+    uint64_t now_ms)
+{
+	ledger_return(e->ledger, &o->lease, how, now_ms);
+	wake_granted(e);
 }
 
 static bool
@@ -209,7 +234,7 @@ refused_slot(struct outsock *o, struct egress *e, const struct addr *target,
 		rest_port(e, o->lease.source.port, now_ms);
 	else
 		e->tuples_taken++;
-	ledger_return(e->ledger, &o->lease, LEDGER_BRIEF, now_ms);
+	return_lease(o, e, LEDGER_BRIEF, now_ms);
 }
 
 /* Can the socket of the last try serve this lease, too? Only what a range
@@ -249,6 +274,32 @@ try_slot(struct outsock *o, struct egress *e, const struct addr *target)
 	return error;
 }
 
+/* Connects with the lease at hand. -EAGAIN: the kernel refused the slot, which
+ * was given back. */
+static int
+use_lease(struct outsock *o, struct egress *e, const struct addr *target,
+    uint8_t worker, uint64_t now_ms)
+{
+	int error = try_slot(o, e, target);
+
+	if (error != -EADDRNOTAVAIL && error != -EADDRINUSE)
+		return error;
+	/* The kernel has looked at all ports. */
+	if (o->lease.bind == POOL_KERNEL)
+		return -EADDRNOTAVAIL;
+	refused_slot(o, e, target, worker, error, now_ms);
+	return -EAGAIN;
+}
+
+/* What cannot be mended by another try leaves nothing. */
+static int
+result_of(struct outsock *o, struct egress *e, int error, uint64_t now_ms)
+{
+	if (error != 0 && error != -EAGAIN && error != -EINPROGRESS)
+		outsock_close(o, e, OUTSOCK_RESET, now_ms);
+	return error;
+}
+
 int
 outsock_open(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
@@ -256,27 +307,55 @@ outsock_open(struct outsock *o, struct egress *e, unsigned pool,
 {
 	int error = -EAGAIN;
 
-	for (int tries = 0; tries < TRIES_PER_CALL; tries++) {
+	for (int tries = 0; tries < TRIES_PER_CALL && error == -EAGAIN;
+	     tries++) {
 		error = ledger_lease(
 		    e->ledger, pool, target, holder, now_ms, &o->lease);
-		if (error != 0)
-			break;
-		error = try_slot(o, e, target);
 		if (error == 0)
-			return 0;
-		if (error != -EADDRNOTAVAIL && error != -EADDRINUSE)
-			break;
-		/* The kernel has looked at all ports: the target is full. */
-		if (o->lease.bind == POOL_KERNEL) {
-			error = -EADDRINUSE;
-			break;
-		}
-		refused_slot(o, e, target, holder->worker, error, now_ms);
-		error = -EAGAIN;
+			error = use_lease(o, e, target, holder->worker, now_ms);
 	}
-	if (error != -EAGAIN)
-		outsock_close(o, e, OUTSOCK_RESET, now_ms);
-	return error;
+	return result_of(o, e, error, now_ms);
+}
+
+int
+outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint32_t queue, uint64_t now_ms)
+{
+	int error = ledger_queue(e->ledger, pool, target, holder, queue, now_ms,
+	    &o->ticket, &o->lease);
+
+	wake_granted(e);
+	if (error == 0)
+		error = use_lease(o, e, target, holder->worker, now_ms);
+	return result_of(o, e, error, now_ms);
+}
+
+bool
+outsock_is_granted(const struct outsock *o, const struct egress *e)
+{
+	return ledger_is_granted(e->ledger, &o->ticket);
+}
+
+int
+outsock_claim(struct outsock *o, struct egress *e, const struct addr *target,
+    const struct ledger_holder *holder, uint64_t now_ms)
+{
+	int error = ledger_claim(e->ledger, &o->ticket, now_ms, &o->lease);
+
+	wake_granted(e);
+	if (error == -ENOENT)
+		error = -EAGAIN;
+	else if (error == 0)
+		error = use_lease(o, e, target, holder->worker, now_ms);
+	return result_of(o, e, error, now_ms);
+}
+
+void
+outsock_serve(struct egress *e, uint64_t now_ms)
+{
+	ledger_serve(e->ledger, now_ms);
+	wake_granted(e);
 }
 
 static bool
@@ -348,12 +427,12 @@ release_of(
 	if (how == OUTSOCK_TARGET_FIRST)
 		return LEDGER_BRIEF;
 	if (e->tw_reuse == 1 && has_timestamps(o->fd))
-		return LEDGER_BRIEF;
+		return LEDGER_REUSABLE;
 	/* The kernel's default, 2, is for loopback only. The target is on
 	 * loopback when what it sees of us is. */
 	if (e->tw_reuse == 2 && addr_is_loopback(&o->source) &&
 	    has_timestamps(o->fd))
-		return LEDGER_BRIEF;
+		return LEDGER_REUSABLE;
 	return LEDGER_LONG;
 }
 
@@ -370,8 +449,12 @@ outsock_close(
 			outsock_set_abortive(o->fd, false);
 		close(o->fd);
 	}
+	if (o->ticket.cell != UINT32_MAX) {
+		ledger_cancel(e->ledger, &o->ticket, now_ms);
+		wake_granted(e);
+	}
 	if (has_lease(o))
-		ledger_return(e->ledger, &o->lease, release, now_ms);
+		return_lease(o, e, release, now_ms);
 	outsock_init(o);
 }
 

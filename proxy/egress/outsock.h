@@ -29,11 +29,16 @@ struct egress {
 	uint64_t sample;              /* counts range connects */
 	uint8_t port_seen[65536 / 8]; /* a bit: this port was checked once */
 	uint64_t ignored_logged_ms;
+	/* Tells a worker to look for what it was granted; NULL: nobody is told,
+	 * and who waits looks now and then. */
+	void (*wake)(void *arg, uint8_t worker);
+	void *wake_arg;
 };
 
 struct outsock {
 	int fd; /* -1: none */
 	struct ledger_lease lease;
+	struct ledger_ticket ticket; /* while it waits for a lease */
 	struct addr source; /* once connecting: what the target sees of us, but
 			       by route only after outsock_connected() */
 };
@@ -52,12 +57,34 @@ void outsock_init(struct outsock *o);
  * blocking. 0: connecting; the descriptor becomes writable. -EAGAIN: the slots
  * tried were taken; call again in the next pass (what is in `o` is kept).
  * Otherwise `o` is empty: errors of ledger_lease(), -EMFILE (also for ENFILE of
- * the kernel, as -ENFILE says the ledger is full), -ENXIO when the source
- * address is not this host's (any more), and connect()'s.
+ * the kernel, as -ENFILE says the ledger is full), -EADDRNOTAVAIL where the
+ * kernel chooses the port and finds none, -ENXIO when the source address is not
+ * this host's (any more), and connect()'s.
  */
 MUST_USE int outsock_open(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
     uint64_t now_ms);
+
+/*
+ * The same, but waits in the queue of a target that is full. -EINPROGRESS: it
+ * waits, until outsock_claim() or outsock_close(). -ENOBUFS: `queue` wait
+ * already. Otherwise as outsock_open().
+ */
+MUST_USE int outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint32_t queue, uint64_t now_ms);
+
+/* Is there a reason to claim? */
+bool outsock_is_granted(const struct outsock *o, const struct egress *e);
+
+/* Begins to connect with what was granted. As outsock_open(); -EAGAIN also when
+ * nothing is granted, or was lost: then it does not wait any more. */
+MUST_USE int outsock_claim(struct outsock *o, struct egress *e,
+    const struct addr *target, const struct ledger_holder *holder,
+    uint64_t now_ms);
+
+/* Grants what has cooled to whoever waits. */
+void outsock_serve(struct egress *e, uint64_t now_ms);
 
 /* Completes `o->source` once connected. */
 void outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms);

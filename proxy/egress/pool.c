@@ -16,6 +16,7 @@ pool_init(struct pool *p, const char *name)
 {
 	memset(p, 0, sizeof(*p));
 	strcpy_bounded(p->name, sizeof(p->name), name);
+	p->rules.cooldown_ms = POOL_COOLDOWN_AUTO;
 }
 
 static uint64_t
@@ -132,7 +133,12 @@ pool_slots(const struct pool *p, enum addr_family family)
 		if (p->sources[i].first.family == family)
 			slots += (uint64_t)p->sources[i].count * ports_of(p);
 	}
-	return slots < POOL_SLOTS_MAX ? (uint32_t)slots : POOL_SLOTS_MAX;
+	if (slots < POOL_SLOTS_MAX)
+		return (uint32_t)slots;
+	/* Where addresses count as such, each has all of its ports. */
+	return p->rules.order == POOL_PACKED && p->rules.sticky == 0
+		   ? POOL_SLOTS_MAX
+		   : POOL_SLOTS_MAX / p->ports * p->ports;
 }
 
 static struct addr
@@ -167,6 +173,104 @@ pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
 	out->source.port = (uint16_t)(r->first + port);
 	out->source_id = s->first_id + n;
 	out->bind = r->bind;
+}
+
+uint32_t
+pool_addresses(const struct pool *p, enum addr_family family)
+{
+	uint64_t count = 0;
+	uint64_t most = p->ports == 0 ? 0 : POOL_SLOTS_MAX / p->ports;
+
+	for (unsigned i = 0; i < p->source_count; i++) {
+		if (p->sources[i].first.family == family)
+			count += p->sources[i].count;
+	}
+	return count < most ? (uint32_t)count : (uint32_t)most;
+}
+
+/* Half of the bits of the smallest even power of two that holds `n` numbers. */
+static unsigned
+half_bits(uint32_t n)
+{
+	unsigned half = 1;
+
+	while (UINT32_C(1) << (2 * half) < n)
+		half++;
+	return half;
+}
+
+/* Scrambles `x` under `key` (finalizer of splitmix64). */
+static uint32_t
+scramble(uint32_t x, uint64_t key)
+{
+	uint64_t z = x + key;
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return (uint32_t)(z ^ z >> 31);
+}
+
+#define ROUNDS 4
+
+/* A Feistel network over 2 x `half` bits, forwards or back. */
+static uint32_t
+feistel(uint32_t x, uint64_t key, unsigned half, bool back)
+{
+	uint32_t mask = (UINT32_C(1) << half) - 1;
+	uint32_t left = x >> half, right = x & mask;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		unsigned round = back ? ROUNDS - 1 - i : i;
+		uint64_t round_key =
+		    key + (round + 1) * UINT64_C(0x9e3779b97f4a7c15);
+		uint32_t mixed;
+
+		if (back) {
+			mixed = right ^ (scramble(left, round_key) & mask);
+			right = left;
+			left = mixed;
+		} else {
+			mixed = left ^ (scramble(right, round_key) & mask);
+			left = right;
+			right = mixed;
+		}
+	}
+	return left << half | right;
+}
+
+/* A permutation of 0 .. n-1: the network is walked until it is inside. */
+static uint32_t
+permute(uint32_t x, uint32_t n, uint64_t key, bool back)
+{
+	unsigned half = half_bits(n);
+
+	do
+		x = feistel(x, key, half, back);
+	while (x >= n);
+	return x;
+}
+
+static uint32_t
+permute_port(const struct pool *p, uint64_t key, uint32_t slot, bool back)
+{
+	uint32_t port;
+
+	if (p->rules.order != POOL_HASHED || p->ports < 2)
+		return slot;
+	port = slot % p->ports;
+	return slot - port + permute(port, p->ports, key, back);
+}
+
+uint32_t
+pool_slot_of_rank(const struct pool *p, uint64_t key, uint32_t rank)
+{
+	return permute_port(p, key, rank, false);
+}
+
+uint32_t
+pool_rank_of_slot(const struct pool *p, uint64_t key, uint32_t slot)
+{
+	return permute_port(p, key, slot, true);
 }
 
 /* Which of the pool's ports, in order, is `port`? */
@@ -207,7 +311,7 @@ pool_find(const struct pool *p, const struct addr *source, uint32_t *slot)
 				return false;
 			before += (uint64_t)n * p->ports + port;
 			*slot = (uint32_t)before;
-			return before < POOL_SLOTS_MAX;
+			return before < pool_slots(p, source->family);
 		}
 		before += (uint64_t)s->count * p->ports;
 	}
@@ -258,9 +362,23 @@ ranges_equal(const struct pool *a, const struct pool *b)
 	return true;
 }
 
+static bool
+rules_equal(const struct pool_rules *a, const struct pool_rules *b)
+{
+	return a->order == b->order && a->sticky == b->sticky &&
+	       a->client_share == b->client_share &&
+	       a->client_bits_v4 == b->client_bits_v4 &&
+	       a->client_bits_v6 == b->client_bits_v6 &&
+	       a->users_limited == b->users_limited &&
+	       a->cooldown_ms == b->cooldown_ms && a->reserved == b->reserved &&
+	       a->users_version == b->users_version;
+}
+
 bool
 pool_equal(const struct pool *a, const struct pool *b)
 {
+	if (!rules_equal(&a->rules, &b->rules))
+		return false;
 	if (a->by_kernel != b->by_kernel || a->source_count != b->source_count)
 		return false;
 	for (unsigned i = 0; i < a->source_count; i++) {

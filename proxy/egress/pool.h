@@ -31,6 +31,29 @@ struct pool_source {
 	uint32_t first_id; /* the ledger's id of `first`; set by the ledger */
 };
 
+/* In which order a target's fresh slots are taken. */
+enum pool_order {
+	POOL_PACKED, /* from the first port on, so that few ports are used */
+	POOL_HASHED, /* the ports of each address permuted, by a key */
+};
+
+/* Whose sessions leave from the same source address while it has ports. */
+enum pool_sticky { POOL_STICKY_NONE, POOL_STICKY_CLIENT, POOL_STICKY_USER };
+
+#define POOL_COOLDOWN_AUTO UINT32_MAX
+
+/* What becomes of the slots, besides where they are. Zero but for the cooldown:
+ * packed, not sticky, no limits. */
+struct pool_rules {
+	uint8_t order, sticky; /* enum pool_order, enum pool_sticky */
+	uint8_t client_share;  /* percent of a target's slots; 0: no limit */
+	uint8_t client_bits_v4, client_bits_v6; /* what makes one client */
+	uint8_t users_limited;  /* some user has a share or a reserve */
+	uint32_t cooldown_ms;   /* of a slot that we closed first */
+	uint32_t reserved;      /* slots of a target, for users, in all */
+	uint64_t users_version; /* grows when a user's part changes */
+};
+
 struct pool_range {
 	uint16_t first, last; /* inclusive */
 	uint8_t bind;         /* enum pool_bind */
@@ -42,6 +65,7 @@ struct pool {
 	uint16_t source_count, range_count;
 	uint32_t ports; /* in all ranges together */
 	bool by_kernel; /* the kernel chooses the port; `ranges` are not used */
+	struct pool_rules rules;
 	struct pool_source sources[POOL_SOURCES_MAX];
 	struct pool_range ranges[POOL_RANGES_MAX]; /* ascending, disjoint */
 };
@@ -71,6 +95,17 @@ struct pool_slot {
 void pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
     struct pool_slot *out);
 
+/* How many source addresses of the family have slots. */
+uint32_t pool_addresses(const struct pool *p, enum addr_family family);
+
+/*
+ * The slot whose turn is `rank`th under `key`, and the reverse. In a packed
+ * pool they are the same; in a hashed one the ports of each address are
+ * permuted, differently for each key.
+ */
+uint32_t pool_slot_of_rank(const struct pool *p, uint64_t key, uint32_t rank);
+uint32_t pool_rank_of_slot(const struct pool *p, uint64_t key, uint32_t slot);
+
 /* The slot of a source ip:port. False when it is not in the pool. */
 bool pool_find(const struct pool *p, const struct addr *source, uint32_t *slot);
 
@@ -82,7 +117,8 @@ bool pool_source_contains(
  * every address of their family. */
 bool pool_overlaps(const struct pool *a, const struct pool *b);
 
-/* The same sources, ranges and ways to bind? (Name and version aside.) */
+/* The same sources, ranges, ways to bind and rules? (Name and version aside.)
+ */
 bool pool_equal(const struct pool *a, const struct pool *b);
 
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "policy/config_parse.h"
+#include "policy/quota.h"
 
 #define MINUTE_MS UINT64_C(60000)
 #define HOUR_MS   (60 * MINUTE_MS)
@@ -23,6 +24,9 @@
 #define PROXY_FIELD(m)  offsetof(struct config, m)
 #define LISTEN_FIELD(m) offsetof(struct config_listen, m)
 #define EGRESS_FIELD(m) offsetof(struct config_egress, m)
+#define USER_FIELD(m)   offsetof(struct config_user, m)
+
+#define SESSIONS_MAX 10000000
 
 static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_PROXY] = { "proxy", OPTION_WORKERS, OPTION_ADDRESS, 0,
@@ -33,11 +37,20 @@ static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_EGRESS] = { "egress", OPTION_ADDRESSES, OPTION_PASSWORD,
 	    sizeof(struct config_egress),
 	    "The source addresses and ports towards targets; up to 64." },
-	[SECTION_USER] = { "user", OPTION_PASSWORD, OPTION_HANDSHAKE,
+	[SECTION_USER] = { "user", OPTION_PASSWORD, OPTION_CLIENT_PREFIX_V4,
 	    sizeof(struct config_user),
 	    "Who may log in where auth=password; up to 65,534." },
-	[SECTION_TIMEOUTS] = { "timeouts", OPTION_HANDSHAKE, OPTION_LEVEL, 0,
+	[SECTION_LIMITS] = { "limits", OPTION_CLIENT_PREFIX_V4,
+	    OPTION_HANDSHAKE, 0,
+	    "What each client and each user may have at most." },
+	[SECTION_TIMEOUTS] = { "timeouts", OPTION_HANDSHAKE,
+	    OPTION_ALARM_TARGET, 0,
 	    "How long things may take (500ms, 10s, 5m, 2h, 1d)." },
+	[SECTION_ALARMS] = { "alarms", OPTION_ALARM_TARGET,
+	    OPTION_CONTROL_SOCKET, 0,
+	    "What is reported before it runs out, and when it has recovered." },
+	[SECTION_CONTROL] = { "control", OPTION_CONTROL_SOCKET, OPTION_LEVEL, 0,
+	    "The socket that fourfold status, who and top ask." },
 	[SECTION_LOG] = { "log", OPTION_LEVEL, OPTION_COUNT, 0,
 	    "What is written to standard error." },
 };
@@ -54,7 +67,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "Sessions held at once by all workers together; auto: what the "
 	    "descriptor limit allows.",
 	    config_value_auto_number, PROXY_FIELD(max_sessions), .min = 1,
-	    .max = 10000000 },
+	    .max = SESSIONS_MAX },
 	[OPTION_PROXY_USER] = { SECTION_PROXY, "user", "auto|NAME", "auto",
 	    NULL,
 	    "The account the workers run under when started as root; auto: "
@@ -115,12 +128,98 @@ static const struct option options[OPTION_COUNT] = {
 	    "slower with many sessions), kernel (the kernel chooses the port); "
 	    "auto: the best that works.",
 	    config_value_choice, .offset = EGRESS_FIELD(bind) },
+	[OPTION_ORDER] = { SECTION_EGRESS, "order", "packed|hashed", "packed",
+	    NULL,
+	    "Which port comes next: packed (the first that is free: fewest "
+	    "ports), hashed (hard to guess, another order for each target, "
+	    "RFC 6056).",
+	    config_value_choice, .offset = EGRESS_FIELD(order) },
+	[OPTION_STICKY] = { SECTION_EGRESS, "sticky", "none|client|user",
+	    "none", NULL,
+	    "Whose sessions to a target leave from one source address, while "
+	    "that has ports.",
+	    config_value_choice, .offset = EGRESS_FIELD(sticky) },
+	[OPTION_COOLDOWN] = { SECTION_EGRESS, "cooldown",
+	    "auto or DURATION (0s..10m)", "auto", NULL,
+	    "How long a source port rests towards a target after Fourfold "
+	    "closed first; auto: what the kernel needs, 62s, or 1s where it "
+	    "allows reuse.",
+	    config_value_auto_duration, EGRESS_FIELD(cooldown_ms),
+	    .max = 10 * MINUTE_MS },
+	[OPTION_WAIT] = { SECTION_EGRESS, "wait", "off or DURATION (1ms..1h)",
+	    "5s", NULL,
+	    "How long a session waits when all source ports towards its "
+	    "target are taken; off: it is refused at once.",
+	    config_value_duration_or_off, EGRESS_FIELD(wait_ms), .min = 1,
+	    .max = HOUR_MS },
+	[OPTION_QUEUE] = { SECTION_EGRESS, "queue", "1..1000000", "1000", NULL,
+	    "Sessions that may wait for one target; more are refused.",
+	    config_value_number, EGRESS_FIELD(queue), .min = 1,
+	    .max = 1000000 },
 
 	[OPTION_PASSWORD] = { SECTION_USER, "password",
 	    "HASH (by fourfold passwd)", NULL, "none: it must be set",
 	    "The hash of the password, as fourfold passwd prints it.",
-	    config_value_hash, offsetof(struct config_user, password),
-	    .required = true, .secret = true },
+	    config_value_hash, USER_FIELD(password), .required = true,
+	    .secret = true },
+	[OPTION_USER_SESSIONS] = { SECTION_USER, "max-sessions",
+	    "off|1..10000000", NULL, "as in [limits]",
+	    "Sessions the user may hold at once.", config_value_number_or_off,
+	    USER_FIELD(limit.sessions), .min = 1, .max = SESSIONS_MAX },
+	[OPTION_USER_RATE] = { SECTION_USER, "max-rate", "off|1..1000000", NULL,
+	    "as in [limits]", "New sessions of the user a second.",
+	    config_value_number_or_off, USER_FIELD(limit.rate), .min = 1,
+	    .max = QUOTA_RATE_MAX },
+	[OPTION_USER_SHARE] = { SECTION_USER, "max-share", "off|1%..100%", NULL,
+	    "as in [limits]", "Of each target's slots, the user's share.",
+	    config_value_percent_or_off, USER_FIELD(limit.share), .min = 1,
+	    .max = 100 },
+	[OPTION_RESERVE] = { SECTION_USER, "reserve", "0..1000000", "0", NULL,
+	    "Slots of each target that are kept free for the user.",
+	    config_value_number, USER_FIELD(reserve), .max = 1000000 },
+
+	[OPTION_CLIENT_PREFIX_V4] = { SECTION_LIMITS, "client-prefix-v4",
+	    "1..32", "32", NULL,
+	    "IPv4 clients that agree in so many bits count as one.",
+	    config_value_number, PROXY_FIELD(client_bits_v4), .min = 1,
+	    .max = 32 },
+	[OPTION_CLIENT_PREFIX_V6] = { SECTION_LIMITS, "client-prefix-v6",
+	    "1..128", "64", NULL,
+	    "IPv6 clients that agree in so many bits count as one.",
+	    config_value_number, PROXY_FIELD(client_bits_v6), .min = 1,
+	    .max = 128 },
+	[OPTION_CLIENT_SESSIONS] = { SECTION_LIMITS, "client-max-sessions",
+	    "off|1..10000000", "off", NULL,
+	    "Sessions each client may hold at once.",
+	    config_value_number_or_off, PROXY_FIELD(client_limit.sessions),
+	    .min = 1, .max = SESSIONS_MAX },
+	[OPTION_CLIENT_RATE] = { SECTION_LIMITS, "client-max-rate",
+	    "off|1..1000000", "off", NULL,
+	    "New sessions of each client a second.", config_value_number_or_off,
+	    PROXY_FIELD(client_limit.rate), .min = 1, .max = QUOTA_RATE_MAX },
+	[OPTION_CLIENT_SHARE] = { SECTION_LIMITS, "client-max-share",
+	    "off|1%..100%", "off", NULL,
+	    "Of each target's slots, each client's share.",
+	    config_value_percent_or_off, PROXY_FIELD(client_limit.share),
+	    .min = 1, .max = 100 },
+	[OPTION_LIMITS_USER_SESSIONS] = { SECTION_LIMITS, "user-max-sessions",
+	    "off|1..10000000", "off", NULL,
+	    "Sessions each user may hold at once who has no max-sessions of "
+	    "its own.",
+	    config_value_number_or_off, PROXY_FIELD(user_limit.sessions),
+	    .min = 1, .max = SESSIONS_MAX },
+	[OPTION_LIMITS_USER_RATE] = { SECTION_LIMITS, "user-max-rate",
+	    "off|1..1000000", "off", NULL,
+	    "New sessions a second of each user who has no max-rate of its "
+	    "own.",
+	    config_value_number_or_off, PROXY_FIELD(user_limit.rate), .min = 1,
+	    .max = QUOTA_RATE_MAX },
+	[OPTION_LIMITS_USER_SHARE] = { SECTION_LIMITS, "user-max-share",
+	    "off|1%..100%", "off", NULL,
+	    "Of each target's slots, the share of each user who has no "
+	    "max-share of its own.",
+	    config_value_percent_or_off, PROXY_FIELD(user_limit.share),
+	    .min = 1, .max = 100 },
 
 	[OPTION_HANDSHAKE] = { SECTION_TIMEOUTS, "handshake",
 	    "DURATION (100ms..1h)", "10s", NULL,
@@ -147,6 +246,48 @@ static const struct option options[OPTION_COUNT] = {
 	    "Of silence, before TCP asks whether the other side still lives.",
 	    config_value_duration_or_off, PROXY_FIELD(keepalive_ms),
 	    .min = 1000, .max = 9 * HOUR_MS },
+
+	[OPTION_ALARM_TARGET] = { SECTION_ALARMS, "target", "off|1%..100%",
+	    "80%", NULL, "Of a target's slots in use.",
+	    config_value_percent_or_off, PROXY_FIELD(alarms.target), .min = 1,
+	    .max = 100 },
+	[OPTION_ALARM_CRITICAL] = { SECTION_ALARMS, "target-critical",
+	    "off|1%..100%", "95%", NULL,
+	    "Of a target's slots in use, what is critical; not below target.",
+	    config_value_percent_or_off, PROXY_FIELD(alarms.target_critical),
+	    .min = 1, .max = 100 },
+	[OPTION_ALARM_EXHAUSTION] = { SECTION_ALARMS, "exhaustion",
+	    "off or DURATION (1s..1d)", "1m", NULL,
+	    "A target that will be full sooner than this at its present rate.",
+	    config_value_duration_or_off, PROXY_FIELD(alarms.exhaustion_ms),
+	    .min = 1000, .max = DAY_MS },
+	[OPTION_ALARM_COOLING] = { SECTION_ALARMS, "cooling", "off|1%..100%",
+	    "50%", NULL, "Of a pool's slots in use, those that cool down.",
+	    config_value_percent_or_off, PROXY_FIELD(alarms.cooling), .min = 1,
+	    .max = 100 },
+	[OPTION_ALARM_STRANGERS] = { SECTION_ALARMS, "strangers",
+	    "off|1%..100%", "50%", NULL,
+	    "Of a pool's ports, those that other programs hold.",
+	    config_value_percent_or_off, PROXY_FIELD(alarms.strangers),
+	    .min = 1, .max = 100 },
+	[OPTION_ALARM_DESCRIPTORS] = { SECTION_ALARMS, "descriptors",
+	    "off|1%..100%", "90%", NULL,
+	    "Of the descriptors a worker may have, those in use.",
+	    config_value_percent_or_off, PROXY_FIELD(alarms.descriptors),
+	    .min = 1, .max = 100 },
+
+	[OPTION_CONTROL_SOCKET] = { SECTION_CONTROL, "socket",
+	    "off|unix:/PATH|/PATH", "/run/fourfold/control.sock", NULL,
+	    "Where it is; without a line in the file it is only made where "
+	    "that is possible.",
+	    config_value_path_or_off, .offset = PROXY_FIELD(control_path) },
+	[OPTION_CONTROL_MODE] = { SECTION_CONTROL, "mode", "0000..0777", "0660",
+	    NULL, "Its file mode, octal.", config_value_mode,
+	    .offset = PROXY_FIELD(control_mode) },
+	[OPTION_CONTROL_GROUP] = { SECTION_CONTROL, "group", "auto|NAME",
+	    "auto", NULL,
+	    "The group it belongs to; auto: the group of the workers' account.",
+	    config_value_account, .offset = PROXY_FIELD(control_group) },
 
 	[OPTION_LEVEL] = { SECTION_LOG, "level", "error|warning|info|debug",
 	    "info", NULL, "What is less urgent is not written.",

@@ -116,6 +116,7 @@ struct config {
 	/* Clients whose addresses agree in so many bits are one client. */
 	unsigned client_bits_v4, client_bits_v6;
 	struct config_limit client_limit; /* of each client */
+	struct config_limit user_limit; /* of users without one of their own */
 
 	struct config_alarms alarms;
 

@@ -449,6 +449,93 @@ check_own_ports(struct parse *p, struct section *s)
 			    port, where(list->items[i], other));
 }
 
+/* The file's section of a kind that there is one of; a second is an error. */
+static struct section *
+the_section(struct parse *p, enum section_kind kind)
+{
+	must(p->kinds[kind].count > 0);
+	return p->kinds[kind].items[0];
+}
+
+/* What a user says nothing of is as [limits] says. */
+static void
+resolve_limits(struct parse *p, struct section *s)
+{
+	const struct config_limit *all = &p->config->user_limit;
+	struct config_user *u = s->data;
+
+	if (config_setting(s, OPTION_USER_SESSIONS)->line == 0)
+		u->limit.sessions = all->sessions;
+	if (config_setting(s, OPTION_USER_RATE)->line == 0)
+		u->limit.rate = all->rate;
+	if (config_setting(s, OPTION_USER_SHARE)->line == 0)
+		u->limit.share = all->share;
+}
+
+static void
+check_alarms(struct parse *p)
+{
+	struct section *s = the_section(p, SECTION_ALARMS);
+	const struct config_alarms *a = &p->config->alarms;
+	unsigned line = config_setting(s, OPTION_ALARM_CRITICAL)->line;
+
+	if (failed(s, OPTION_ALARM_TARGET) || failed(s, OPTION_ALARM_CRITICAL))
+		return;
+	if (a->target == 0 || a->target_critical == 0 ||
+	    a->target_critical >= a->target)
+		return;
+	if (line == 0)
+		line = config_setting(s, OPTION_ALARM_TARGET)->line;
+	config_error(p, line,
+	    "target-critical: %u%% is below target = %u%%: expected as much "
+	    "or more, or off",
+	    a->target_critical, a->target);
+}
+
+/* Whether it listens on the control socket's path; reported where the file
+ * names that, or else where it names the listener's. */
+static void
+check_control_of(struct parse *p, struct section *control, struct section *s)
+{
+	unsigned line = config_setting(control, OPTION_CONTROL_SOCKET)->line;
+	const struct config_listen *l = s->data;
+	char name[WHERE_MAX];
+
+	for (size_t i = 0; i < l->address_count; i++) {
+		const struct config_address *a = &l->addresses[i];
+
+		if (a->ip.family != ADDR_NONE ||
+		    strcmp(a->path, p->config->control_path) != 0)
+			continue;
+		if (line != 0)
+			config_error(p, line,
+			    "socket: unix:%s is listened on in %s: expected "
+			    "another path",
+			    a->path, where(s, name));
+		else
+			config_error(p, a->line,
+			    "address: unix:%s is the control socket: expected "
+			    "another path, or another socket= in [control]",
+			    a->path);
+		return;
+	}
+}
+
+static void
+check_control(struct parse *p)
+{
+	const struct section_list *listens = &p->kinds[SECTION_LISTEN];
+	struct section *s = the_section(p, SECTION_CONTROL);
+	struct config *c = p->config;
+
+	if (failed(s, OPTION_CONTROL_SOCKET) || c->control_path[0] == '\0')
+		return;
+	c->control_asked = config_setting(s, OPTION_CONTROL_SOCKET)->line != 0;
+	for (size_t i = 0; i < listens->count; i++)
+		if (!listens->items[i]->duplicate)
+			check_control_of(p, s, listens->items[i]);
+}
+
 void
 config_check(struct parse *p)
 {
@@ -471,4 +558,8 @@ config_check(struct parse *p)
 	for (size_t i = 0; i < egresses->count; i++)
 		if (!egresses->items[i]->duplicate)
 			check_own_ports(p, egresses->items[i]);
+	for (size_t i = 0; i < p->kinds[SECTION_USER].count; i++)
+		resolve_limits(p, p->kinds[SECTION_USER].items[i]);
+	check_alarms(p);
+	check_control(p);
 }

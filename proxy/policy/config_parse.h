@@ -18,7 +18,10 @@ enum section_kind {
 	SECTION_LISTEN,
 	SECTION_EGRESS,
 	SECTION_USER,
+	SECTION_LIMITS,
 	SECTION_TIMEOUTS,
+	SECTION_ALARMS,
+	SECTION_CONTROL,
 	SECTION_LOG,
 	SECTION_KINDS,
 };
@@ -39,12 +42,38 @@ enum option_id {
 	OPTION_ADDRESSES,
 	OPTION_PORTS,
 	OPTION_BIND,
+	OPTION_ORDER,
+	OPTION_STICKY,
+	OPTION_COOLDOWN,
+	OPTION_WAIT,
+	OPTION_QUEUE,
 	OPTION_PASSWORD,
+	OPTION_USER_SESSIONS, /* of one user; LIMITS_USER_: of all */
+	OPTION_USER_RATE,
+	OPTION_USER_SHARE,
+	OPTION_RESERVE,
+	OPTION_CLIENT_PREFIX_V4,
+	OPTION_CLIENT_PREFIX_V6,
+	OPTION_CLIENT_SESSIONS,
+	OPTION_CLIENT_RATE,
+	OPTION_CLIENT_SHARE,
+	OPTION_LIMITS_USER_SESSIONS,
+	OPTION_LIMITS_USER_RATE,
+	OPTION_LIMITS_USER_SHARE,
 	OPTION_HANDSHAKE,
 	OPTION_CONNECT,
 	OPTION_HALF_CLOSED,
 	OPTION_IDLE,
 	OPTION_KEEPALIVE,
+	OPTION_ALARM_TARGET,
+	OPTION_ALARM_CRITICAL,
+	OPTION_ALARM_EXHAUSTION,
+	OPTION_ALARM_COOLING,
+	OPTION_ALARM_STRANGERS,
+	OPTION_ALARM_DESCRIPTORS,
+	OPTION_CONTROL_SOCKET,
+	OPTION_CONTROL_MODE,
+	OPTION_CONTROL_GROUP,
 	OPTION_LEVEL,
 	OPTION_ACCESS,
 	OPTION_COUNT,
@@ -78,7 +107,8 @@ struct option {
 	value_parser *parse;
 	size_t offset;
 	size_t count_offset; /* of a list */
-	uint64_t min, max;   /* of numbers and ms; max of a list's elements */
+	uint64_t min, max;   /* of numbers, percent, ms; max of a list's
+				elements */
 	bool list;
 	bool required;
 	bool secret; /* its value is never repeated in a message */
@@ -173,10 +203,12 @@ unsigned config_distance(const char *a, const char *b);
 
 bool config_ports_overlap(struct config_ports a, struct config_ports b);
 
-value_parser config_value_auto_number, config_value_number, config_value_mode,
-    config_value_duration, config_value_duration_or_off, config_value_bool,
-    config_value_choice, config_value_account, config_value_reference,
-    config_value_address, config_value_client, config_value_source,
+value_parser config_value_auto_number, config_value_number,
+    config_value_number_or_off, config_value_percent_or_off, config_value_mode,
+    config_value_duration, config_value_duration_or_off,
+    config_value_auto_duration, config_value_bool, config_value_choice,
+    config_value_account, config_value_reference, config_value_address,
+    config_value_path_or_off, config_value_client, config_value_source,
     config_value_ports, config_value_hash;
 
 /* A name of a [listen] or [egress]: what is wrong with it, or NULL. */
@@ -185,7 +217,8 @@ const char *config_check_name(const char *name);
 /* Reads `text` into sections. */
 void config_read(struct parse *p, const char *text, size_t len);
 
-/* Judges the sections together; resolves egress=. */
+/* Judges the sections together; resolves egress=, gives users the limits that
+ * they have none of their own of. */
 void config_check(struct parse *p);
 
 #endif

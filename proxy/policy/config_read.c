@@ -64,7 +64,7 @@ config_distance(const char *a, const char *b)
 }
 
 /* "; did you mean WORD?", or "; expected" and all words where none is near. */
-#define HINT_MAX 160
+#define HINT_MAX 240
 
 static void
 add_word(char hint[HINT_MAX], const char *word, bool named)
@@ -314,6 +314,7 @@ static void
 on_unknown_key(struct parse *p, const char *key)
 {
 	const struct section *s = p->section;
+	const char *word = config_kind(s->kind)->word;
 	char quote[QUOTE_MAX], hint[HINT_MAX];
 
 	if (*key == '\0') {
@@ -324,11 +325,11 @@ on_unknown_key(struct parse *p, const char *key)
 	hint_key(s->kind, key, hint);
 	/* What is written in the wrong place may well be a password. */
 	if (s->kind == SECTION_USER)
-		config_error(p, p->line,
-		    "unknown option of [user NAME]: expected password");
+		config_error(
+		    p, p->line, "unknown option of [%s NAME]%s", word, hint);
 	else
 		config_error(p, p->line, "%s is no option of [%s]%s",
-		    config_quote(key, quote), config_kind(s->kind)->word, hint);
+		    config_quote(key, quote), word, hint);
 }
 
 static void

@@ -16,7 +16,9 @@ static const char out_of_range[] = "is out of range";
 static const char mapped[] = "is an IPv4-mapped address: write it as IPv4";
 
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) &&
-		   sizeof(enum config_bind) == sizeof(unsigned),
+		   sizeof(enum config_bind) == sizeof(unsigned) &&
+		   sizeof(enum config_order) == sizeof(unsigned) &&
+		   sizeof(enum config_sticky) == sizeof(unsigned),
     "config_value_choice() writes enums as unsigned");
 
 /* Digits at `text`; their end. NULL when there are none or too many. */
@@ -54,6 +56,38 @@ config_value_auto_number(const struct value *v)
 	if (strcmp(v->text, "auto") != 0)
 		return config_value_number(v);
 	*(unsigned *)v->field = 0;
+	return NULL;
+}
+
+const char *
+config_value_number_or_off(const struct value *v)
+{
+	if (strcmp(v->text, "off") != 0)
+		return config_value_number(v);
+	*(unsigned *)v->field = 0;
+	return NULL;
+}
+
+const char *
+config_value_percent_or_off(const struct value *v)
+{
+	const char *end;
+	uint64_t n;
+
+	if (strcmp(v->text, "off") == 0) {
+		*(unsigned *)v->field = 0;
+		return NULL;
+	}
+	end = parse_digits(v->text, &n);
+	if (end == NULL)
+		return "is not a percentage";
+	if (*end == '\0')
+		return "has no %";
+	if (strcmp(end, "%") != 0)
+		return "has something else than % behind the number";
+	if (n < v->option->min || n > v->option->max)
+		return out_of_range;
+	*(unsigned *)v->field = (unsigned)n;
 	return NULL;
 }
 
@@ -107,6 +141,15 @@ config_value_duration_or_off(const struct value *v)
 	if (strcmp(v->text, "off") != 0)
 		return config_value_duration(v);
 	*(uint64_t *)v->field = 0;
+	return NULL;
+}
+
+const char *
+config_value_auto_duration(const struct value *v)
+{
+	if (strcmp(v->text, "auto") != 0)
+		return config_value_duration(v);
+	*(uint64_t *)v->field = CONFIG_AUTO_MS;
 	return NULL;
 }
 
@@ -164,7 +207,7 @@ config_check_name(const char *name)
 	return NULL;
 }
 
-/* A user of this host, or auto: "". */
+/* A user or group of this host, or auto: "". */
 const char *
 config_value_account(const struct value *v)
 {
@@ -217,13 +260,13 @@ parse_ports(const char *text, struct config_ports *out)
 }
 
 static const char *
-parse_unix(const char *path, struct config_address *out)
+parse_unix(const char *path, char out[CONFIG_PATH_MAX + 1])
 {
 	if (path[0] != '/' || path[1] == '\0')
 		return "has no absolute path";
 	if (strlen(path) > CONFIG_PATH_MAX)
 		return "has a path longer than 107 bytes";
-	strcpy_bounded(out->path, sizeof(out->path), path);
+	strcpy_bounded(out, CONFIG_PATH_MAX + 1, path);
 	return NULL;
 }
 
@@ -237,7 +280,7 @@ parse_address(const char *text, struct config_address *out)
 	struct addr plain;
 
 	if (strncmp(text, "unix:", 5) == 0)
-		return parse_unix(text + 5, out);
+		return parse_unix(text + 5, out->path);
 	if (addr_parse_ip(text, &out->ip) == 0 || colon == NULL)
 		return "has no port";
 	len = (size_t)(colon - text);
@@ -271,6 +314,21 @@ config_value_address(const struct value *v)
 		return no_memory;
 	*new = a;
 	return NULL;
+}
+
+/* unix:/PATH, /PATH, or off: "". */
+const char *
+config_value_path_or_off(const struct value *v)
+{
+	const char *path = v->text;
+
+	if (strcmp(path, "off") == 0) {
+		*(char *)v->field = '\0';
+		return NULL;
+	}
+	if (strncmp(path, "unix:", 5) == 0)
+		path += 5;
+	return parse_unix(path, v->field);
 }
 
 static const char *

@@ -18,6 +18,7 @@
 
 #define QUOTA_KEY_BYTES   16
 #define QUOTA_WORKERS_MAX 255
+#define QUOTA_RATE_MAX    1000000
 
 struct quota; /* the shared block, as mapped in this process */
 
@@ -42,7 +43,8 @@ enum quota_verdict {
 	QUOTA_NO_ROOM,  /* the table is full */
 };
 
-/* Bytes of memory for so many subjects at once. */
+/* Bytes of memory for so many subjects at once. One that has sessions in more
+ * than four workers counts as two, in more than twelve as three, and so on. */
 MUST_USE size_t quota_bytes(uint32_t subjects);
 
 /* Makes the table in `memory`, zeroed, page-aligned, mapped shared and of
@@ -52,14 +54,17 @@ MUST_USE int quota_init(void *memory, uint32_t subjects,
 
 /*
  * One more session of `subject` in worker `worker` (1 .. QUOTA_WORKERS_MAX), if
- * it has fewer than `sessions` and no more than `rate` came within a second; 0:
- * no limit. After QUOTA_OK it must end in one quota_leave(); after a refusal
- * nothing has changed: a refused one does not count against the rate.
+ * it has fewer than `sessions` and the rate allows it: `rate` a second, of
+ * which those of one second may come at once; 0: no limit. After QUOTA_OK it
+ * must end in one quota_leave(); after a refusal nothing has changed: a refused
+ * one does not count against the rate. When the table is full, the rates of
+ * subjects without sessions are forgotten first.
  */
 MUST_USE enum quota_verdict quota_enter(struct quota *q, uint8_t worker,
     const struct quota_subject *subject, uint32_t sessions, uint32_t rate,
     uint64_t now_ms);
 
+/* Ends one of the subject's sessions in that worker, which has some. */
 void quota_leave(struct quota *q, uint8_t worker,
     const struct quota_subject *subject, uint64_t now_ms);
 

@@ -235,6 +235,7 @@ fork_worker(struct crew *crew, struct crew_worker *w,
 		.slot = w->slot,
 		.slots = crew->slots,
 		.wake = crew->wake,
+		.mail = crew->mail,
 		.id = w->id,
 		.first_session = ++crew->started << 40 | 1,
 		.max_sessions =
@@ -378,6 +379,20 @@ replace(struct crew *crew, unsigned slot_index, uint64_t lived_ms)
 	restart_later(crew, slot_index);
 }
 
+/* What the dead held may have been granted to somebody. */
+static void
+wake_granted(struct crew *crew)
+{
+	uint64_t workers[LEDGER_WAKE_WORDS];
+
+	if (!ledger_take_wakes(crew->ledger, workers))
+		return;
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++)
+		if ((workers[id / 64] >> id % 64 & 1) != 0 &&
+		    crew->mail[id] != -1)
+			eventfd_write(crew->mail[id], 1);
+}
+
 static void
 on_death(struct crew_worker *w, int status)
 {
@@ -396,6 +411,7 @@ on_death(struct crew_worker *w, int status)
 	stats_set(&stats->sessions, 0);
 	returned =
 	    ledger_return_worker(crew->ledger, w->id, loop_now(crew->loop));
+	wake_granted(crew);
 	log_death(w, status, returned);
 	forget(w);
 	if (present && !crew->stopping) {
@@ -451,6 +467,8 @@ crew_init(struct crew *crew)
 	crew->prepared = 0;
 	for (unsigned i = 0; i < SLOTS_MAX; i++)
 		crew->wake[i] = crew->next_wake[i] = -1;
+	for (unsigned i = 0; i <= LEDGER_WORKERS_MAX; i++)
+		crew->mail[i] = -1;
 	crew->slot = calloc(SLOTS_MAX, sizeof(*crew->slot));
 	if (crew->slot == NULL)
 		return -ENOMEM;
@@ -482,6 +500,9 @@ crew_fini(struct crew *crew)
 		event_del(&crew->slot[i].restart);
 	close_all(crew->wake);
 	close_all(crew->next_wake);
+	for (unsigned i = 0; i <= LEDGER_WORKERS_MAX; i++)
+		if (crew->mail[i] != -1)
+			close(crew->mail[i]);
 	event_del(&crew->last_resort);
 	free(crew->slot);
 	crew->slot = NULL;
@@ -529,6 +550,18 @@ reset_slots(struct crew *crew, const struct crew_order *order)
 	}
 }
 
+/* For the workers to come and those of the next generation, so that these know
+ * the fds of those. Whose is missing looks by itself. */
+static void
+open_mail(struct crew *crew, unsigned wanted)
+{
+	size_t last = count_workers(crew) + 2 * (size_t)wanted;
+
+	for (size_t id = 1; id <= last && id <= LEDGER_WORKERS_MAX; id++)
+		if (crew->mail[id] == -1)
+			crew->mail[id] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
 int
 crew_prepare(struct crew *crew, unsigned wanted)
 {
@@ -536,6 +569,7 @@ crew_prepare(struct crew *crew, unsigned wanted)
 	if (count_workers(crew) + wanted > LEDGER_WORKERS_MAX)
 		return -ENOSPC;
 	close_all(crew->next_wake);
+	open_mail(crew, wanted);
 	crew->prepared = wanted;
 	return open_wakes(wanted, crew->next_wake);
 }

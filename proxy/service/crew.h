@@ -27,7 +27,8 @@ struct crew {
 	unsigned wanted;   /* workers of the present generation */
 	unsigned prepared; /* workers of the next one; 0: none prepared */
 	int next_wake[SLOTS_MAX];
-	int wake[SLOTS_MAX];      /* eventfds of the present generation */
+	int wake[SLOTS_MAX]; /* eventfds of the present generation */
+	int mail[LEDGER_WORKERS_MAX + 1]; /* eventfds by worker id */
 	struct crew_slot *slot;   /* SLOTS_MAX, the present generation's */
 	struct event last_resort; /* ends those who do not stop */
 	bool stopping;

@@ -35,13 +35,15 @@ endpoints_of(const struct config *c)
 }
 
 /* Two descriptors a session; each worker also has the sockets of every slot
- * and an eventfd for each. */
+ * and an eventfd for each, and one for each worker and the next in its place.
+ */
 static uint64_t
 sessions_of_worker(
     const struct reign_base *base, const struct config *c, unsigned workers)
 {
 	unsigned slots = workers > base->slots ? workers : base->slots;
-	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots;
+	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots +
+			  UINT64_C(2) * workers;
 
 	return base->descriptors > others + 2 ? (base->descriptors - others) / 2
 					      : 0;

@@ -47,6 +47,8 @@ struct worker_setup {
 	int tw_reuse;
 	unsigned slot, slots; /* slots of sockets; `wake` has as many */
 	const int *wake;      /* an eventfd a slot, -1: no worker has it */
+	const int *mail;      /* an eventfd a worker's id: it was granted
+				 something; -1: it is not told */
 	uint8_t id;
 	uint64_t first_session;
 	uint64_t max_sessions; /* of this worker */

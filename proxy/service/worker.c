@@ -37,9 +37,10 @@ struct worker {
 	struct gate *gates;
 	size_t gate_count;
 	struct addr *own; /* listening addresses, for the rules */
-	struct event control, wake, resume;
-	bool paused;   /* out of descriptors; `resume` is pending */
-	bool draining; /* accepts no more */
+	struct event control, wake, mail, resume;
+	struct task serve; /* something was granted to one of ours */
+	bool paused;       /* out of descriptors; `resume` is pending */
+	bool draining;     /* accepts no more */
 };
 
 static void
@@ -106,6 +107,38 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)eventfd_read(fd, &value);
 	update_gates(w);
+}
+
+static void
+on_serve(struct task *task)
+{
+	struct worker *w = container_of(task, struct worker, serve);
+
+	(void)ledger_take_mail(w->setup->ledger, w->setup->id);
+	dialer_serve(&w->env.dialer);
+}
+
+static void
+on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	eventfd_t value;
+
+	(void)what;
+	(void)eventfd_read(fd, &value);
+	loop_again(&w->loop, &w->serve);
+}
+
+/* A worker was granted something by us. */
+static void
+wake_worker(void *arg, uint8_t id)
+{
+	struct worker *w = arg;
+
+	if (id == w->setup->id)
+		loop_again(&w->loop, &w->serve);
+	else if (w->setup->mail[id] != -1)
+		eventfd_write(w->setup->mail[id], 1);
 }
 
 static void
@@ -321,6 +354,18 @@ make_gates(struct worker *w)
 }
 
 static void
+watch_mail(struct worker *w)
+{
+	int fd = w->setup->mail[w->setup->id];
+
+	if (fd == -1)
+		return;
+	event_assign(
+	    &w->mail, w->loop.base, fd, EV_READ | EV_PERSIST, on_mail, w);
+	event_add(&w->mail, NULL);
+}
+
+static void
 watch_master(struct worker *w)
 {
 	int wake = w->setup->wake[w->setup->slot];
@@ -333,6 +378,17 @@ watch_master(struct worker *w)
 	event_add(&w->wake, NULL);
 }
 
+static void
+set_queues(struct worker *w)
+{
+	const struct config *c = w->setup->config;
+
+	for (size_t i = 0; i < c->egress_count; i++)
+		w->env.dialer.queues[w->setup->pools[i]] =
+		    (struct dial_queue){ .wait_ms = c->egresses[i].wait_ms,
+			    .length = c->egresses[i].queue };
+}
+
 static int
 worker_init(struct worker *w, const struct worker_setup *setup)
 {
@@ -343,6 +399,7 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 	if (error != 0)
 		return error;
 	event_assign(&w->resume, w->loop.base, -1, 0, on_resume, w);
+	task_init(&w->serve, on_serve);
 	w->loop.on_pass = on_pass;
 	w->loop.on_pass_arg = w;
 	w->env = (struct session_env){ .loop = &w->loop,
@@ -350,7 +407,9 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 		.config = setup->config,
 		.egress = { .ledger = setup->ledger,
 		    .log = setup->log,
-		    .tw_reuse = setup->tw_reuse },
+		    .tw_reuse = setup->tw_reuse,
+		    .wake = wake_worker,
+		    .wake_arg = w },
 		.stats = &setup->shared->stats[setup->id],
 		.next_id = setup->first_session,
 		.worker = setup->id,
@@ -361,8 +420,11 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 		error = make_doors(w);
 	if (error == 0)
 		error = make_gates(w);
-	if (error == 0)
+	if (error == 0) {
+		set_queues(w);
+		watch_mail(w);
 		watch_master(w);
+	}
 	return error;
 }
 
@@ -377,6 +439,8 @@ worker_fini(struct worker *w)
 		event_del(&w->control);
 		event_del(&w->wake);
 	}
+	if (w->loop.base != NULL && event_initialized(&w->mail))
+		event_del(&w->mail);
 	loop_fini(&w->loop);
 	free(w->gates);
 	free(w->doors);

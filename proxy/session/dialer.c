@@ -10,8 +10,15 @@
 /* An address that does not answer leaves so much of the time to the others. */
 #define ADDRESS_SHARE 4
 
+/* Those who wait look so often for what has cooled: nobody returns that, and
+ * whoever should have told them may have died. */
+#define POLL_MS 10
+
+#define NONE_FULL SIZE_MAX
+
 struct dial {
 	struct dialer *dialer;
+	struct link waiting; /* dialer->waiting */
 	struct task again; /* the next try, or the answer, at the pass's end */
 	struct timeout timeout;
 	struct stream *stream; /* borrowed; registered while connecting */
@@ -23,16 +30,26 @@ struct dial {
 	int error;
 	dial_done_fn *done;
 	void *arg;
-	size_t count, current;
+	/* `current` is tried next; `last` was tried last; `full_at` is where
+	 * to wait, when nothing else is left. */
+	size_t count, current, last, full_at;
+	uint64_t wait_until_ms; /* 0: it has not waited yet */
 	struct addr targets[];
 };
+
+static const struct timeval poll_interval = { 0, POLL_MS * 1000 };
 
 static enum close_reason
 reason_of(int error)
 {
 	switch (-error) {
 	case EADDRINUSE:
+	case EADDRNOTAVAIL:
 		return CLOSE_TARGET_FULL;
+	case ENOBUFS:
+		return CLOSE_QUEUE_FULL;
+	case EDQUOT:
+		return CLOSE_QUOTA_SHARE;
 	case ENFILE:
 		return CLOSE_LEDGER_FULL;
 	case EAFNOSUPPORT:
@@ -42,7 +59,6 @@ reason_of(int error)
 	case EMFILE:
 		return CLOSE_DESCRIPTORS;
 	case ENOMEM:
-	case ENOBUFS:
 		return CLOSE_MEMORY;
 	case ECONNREFUSED:
 	case ECONNRESET:
@@ -64,31 +80,6 @@ reason_of(int error)
 	}
 }
 
-static void
-on_timeout(struct timeout *t)
-{
-	struct dial *d = container_of(t, struct dial, timeout);
-
-	must(d->current < d->count);
-	stream_stop(d->stream);
-	outsock_close(&d->out, d->dialer->egress, OUTSOCK_RESET,
-	    loop_now(d->dialer->loop));
-	d->reason = CLOSE_CONNECT_TIMEOUT;
-	d->error = ETIMEDOUT;
-	d->current++;
-	loop_again(d->dialer->loop, &d->again);
-}
-
-void
-dialer_init(
-    struct dialer *d, struct loop *l, struct egress *e, uint64_t connect_ms)
-{
-	d->loop = l;
-	d->egress = e;
-	loop_class_init(
-	    l, &d->timeouts, connect_ms / ADDRESS_SHARE, on_timeout);
-}
-
 /* Gives back what the address at hand has; the next try is another one's. */
 static void
 address_failed(struct dial *d, int error)
@@ -97,10 +88,50 @@ address_failed(struct dial *d, int error)
 	outsock_close(&d->out, d->dialer->egress, OUTSOCK_RESET,
 	    loop_now(d->dialer->loop));
 	timeout_cancel(&d->timeout);
+	if (error == -EADDRINUSE && d->full_at == NONE_FULL)
+		d->full_at = d->current;
+	/* Who has waited for an address stays with it. */
+	if (error != -EADDRINUSE && d->wait_until_ms != 0)
+		d->full_at = NONE_FULL;
 	d->reason = reason_of(error);
 	d->error = -error;
-	d->current++;
+	d->current = d->wait_until_ms != 0 ? d->count : d->current + 1;
 	loop_again(d->dialer->loop, &d->again);
+}
+
+static void
+on_timeout(struct timeout *t)
+{
+	struct dial *d = container_of(t, struct dial, timeout);
+
+	must(d->current < d->count);
+	address_failed(d, -ETIMEDOUT);
+}
+
+static void
+on_poll(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	dialer_serve(arg);
+}
+
+void
+dialer_init(
+    struct dialer *d, struct loop *l, struct egress *e, uint64_t connect_ms)
+{
+	*d = (struct dialer){ .loop = l, .egress = e };
+	list_init(&d->waiting);
+	event_assign(&d->poll, l->base, -1, 0, on_poll, d);
+	loop_class_init(
+	    l, &d->timeouts, connect_ms / ADDRESS_SHARE, on_timeout);
+}
+
+void
+dialer_fini(struct dialer *d)
+{
+	must(list_is_empty(&d->waiting));
+	event_del(&d->poll);
 }
 
 static void
@@ -121,25 +152,111 @@ finish(struct dial *d, enum close_reason reason)
 	must(out.fd == -1);
 }
 
+/* What came of a try to connect. */
+static void
+go_on(struct dial *d, int error)
+{
+	struct loop *loop = d->dialer->loop;
+
+	if (error == -EAGAIN) {
+		loop_again(loop, &d->again);
+		return;
+	}
+	if (error == 0)
+		error = stream_start(d->stream, loop, d->out.fd, d->on_ready);
+	if (error != 0)
+		address_failed(d, error);
+}
+
 static void
 try_address(struct dial *d)
 {
 	struct dialer *env = d->dialer;
-	int error;
 
+	d->last = d->current;
 	if (d->current + 1 < d->count && !link_is_linked(&d->timeout.link))
 		loop_arm(env->loop, &env->timeouts, &d->timeout);
-	error = outsock_open(&d->out, env->egress, d->pool,
-	    &d->targets[d->current], &d->holder, loop_now(env->loop));
-	if (error == -EAGAIN) {
-		loop_again(env->loop, &d->again);
+	go_on(d, outsock_open(&d->out, env->egress, d->pool,
+		     &d->targets[d->current], &d->holder, loop_now(env->loop)));
+}
+
+static bool
+may_wait(const struct dial *d)
+{
+	uint64_t wait_ms = d->dialer->queues[d->pool].wait_ms;
+
+	if (d->full_at == NONE_FULL || wait_ms == 0)
+		return false;
+	return d->wait_until_ms == 0 ||
+	       loop_now(d->dialer->loop) < d->wait_until_ms;
+}
+
+static void
+tell_owner(const struct dial *d, bool waits)
+{
+	if (d->dialer->on_wait != NULL)
+		d->dialer->on_wait(waits, d->arg);
+}
+
+static void
+begin_wait(struct dial *d)
+{
+	struct dialer *env = d->dialer;
+	const struct dial_queue *queue = &env->queues[d->pool];
+	uint64_t now_ms = loop_now(env->loop);
+	int error;
+
+	d->current = d->last = d->full_at;
+	if (d->wait_until_ms == 0)
+		d->wait_until_ms = now_ms + queue->wait_ms;
+	error = outsock_queue(&d->out, env->egress, d->pool,
+	    &d->targets[d->current], &d->holder, queue->length, now_ms);
+	if (error != -EINPROGRESS) {
+		go_on(d, error);
 		return;
 	}
-	if (error == 0)
-		error =
-		    stream_start(d->stream, env->loop, d->out.fd, d->on_ready);
-	if (error != 0)
-		address_failed(d, error);
+	list_append(&env->waiting, &d->waiting);
+	if (!event_pending(&env->poll, EV_TIMEOUT, NULL))
+		event_add(&env->poll, &poll_interval);
+	tell_owner(d, true);
+}
+
+static void
+end_wait(struct dial *d)
+{
+	link_remove(&d->waiting);
+	tell_owner(d, false);
+}
+
+/* One that waits: it has got its slot, or its time is over. */
+static void
+look_at(struct dial *d)
+{
+	struct egress *e = d->dialer->egress;
+	uint64_t now_ms = loop_now(d->dialer->loop);
+
+	if (outsock_is_granted(&d->out, e)) {
+		end_wait(d);
+		go_on(d, outsock_claim(&d->out, e, &d->targets[d->current],
+			     &d->holder, now_ms));
+	} else if (now_ms >= d->wait_until_ms) {
+		end_wait(d);
+		address_failed(d, -EADDRINUSE);
+	}
+}
+
+void
+dialer_serve(struct dialer *d)
+{
+	struct link *l, *following;
+
+	if (list_is_empty(&d->waiting))
+		return;
+	outsock_serve(d->egress, loop_now(d->loop));
+	LIST_EACH_SAFE (l, following, &d->waiting)
+		look_at(container_of(l, struct dial, waiting));
+	if (!list_is_empty(&d->waiting))
+		event_add(&d->poll, &poll_interval);
 }
 
 static void
@@ -147,10 +264,12 @@ on_again(struct task *task)
 {
 	struct dial *d = container_of(task, struct dial, again);
 
-	if (d->current == d->count)
-		finish(d, d->reason);
-	else
+	if (d->current < d->count)
 		try_address(d);
+	else if (may_wait(d))
+		begin_wait(d);
+	else
+		finish(d, d->reason);
 }
 
 struct dial *
@@ -171,7 +290,9 @@ dial_start(struct dialer *dialer, unsigned pool, const struct addr *targets,
 		.on_ready = on_ready,
 		.done = done,
 		.arg = arg,
+		.full_at = NONE_FULL,
 		.count = count };
+	link_init(&d->waiting);
 	memcpy(d->targets, targets, count * sizeof(*targets));
 	outsock_init(&d->out);
 	timeout_init(&d->timeout);
@@ -183,7 +304,7 @@ dial_start(struct dialer *dialer, unsigned pool, const struct addr *targets,
 const struct addr *
 dial_target(const struct dial *d)
 {
-	return &d->targets[d->current < d->count ? d->current : d->count - 1];
+	return &d->targets[d->last];
 }
 
 /* Connected is writable without an error. */
@@ -214,6 +335,7 @@ dial_cancel(struct dial **dial)
 	if (d == NULL)
 		return;
 	*dial = NULL;
+	link_remove(&d->waiting);
 	task_cancel(&d->again);
 	timeout_cancel(&d->timeout);
 	stream_stop(d->stream);

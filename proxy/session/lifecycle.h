@@ -54,6 +54,10 @@
 	X(RESOLVE_FAILED, "resolve_failed", SOCKS5_HOST_UNREACHABLE, INFO)     \
 	X(DENIED, "denied", SOCKS5_NOT_ALLOWED, INFO)                          \
 	X(TARGET_FULL, "target_full", SOCKS5_FAILURE, WARNING)                 \
+	X(QUEUE_FULL, "queue_full", SOCKS5_FAILURE, WARNING)                   \
+	X(QUOTA_SESSIONS, "quota_sessions", SOCKS5_NOT_ALLOWED, INFO)          \
+	X(QUOTA_RATE, "quota_rate", SOCKS5_NOT_ALLOWED, INFO)                  \
+	X(QUOTA_SHARE, "quota_share", SOCKS5_NOT_ALLOWED, INFO)                \
 	X(LEDGER_FULL, "ledger_full", SOCKS5_FAILURE, WARNING)                 \
 	X(NO_SOURCE, "no_source", SOCKS5_NETWORK_UNREACHABLE, INFO)            \
 	X(DESCRIPTORS, "descriptors", SOCKS5_FAILURE, WARNING)                 \

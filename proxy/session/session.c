@@ -38,6 +38,8 @@ enum alive {
 
 static void on_target_ready(struct stream *stream);
 static void on_client_ready(struct stream *stream);
+static void wait_for(
+    struct session *s, struct timeout_class *rest, uint64_t ms);
 
 static enum alive
 alive_in(enum session_state state)
@@ -109,6 +111,8 @@ log_session(const struct session *s)
 	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 -
 		duration_ms);
 	log_number(log, "duration_ms", duration_ms);
+	if (s->waited_ms != 0)
+		log_number(log, "waited_ms", s->waited_ms);
 	log_text(log, "reason", row->label);
 	if (s->error != 0)
 		log_error(log, "error", s->error);
@@ -177,6 +181,9 @@ session_close(struct session *s, enum close_reason reason)
 		s->bytes_up = s->relay.up.bytes;
 		s->bytes_down = relay_bytes_down(&s->relay);
 	}
+	if (s->wait_began_ms != 0)
+		s->waited_ms +=
+		    (uint32_t)(loop_now(s->env->loop) - s->wait_began_ms);
 	login_cancel(&s->login);
 	resolve_cancel(&s->resolve);
 	dial_cancel(&s->dial);
@@ -299,6 +306,23 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 	free(s->ahead);
 	s->ahead = NULL;
 	s->ahead_len = 0;
+}
+
+/* The time in a target's queue does not count as connecting. */
+static void
+on_dial_waits(bool waits, void *arg)
+{
+	struct session *s = arg;
+	uint64_t now_ms = loop_now(s->env->loop);
+
+	if (waits) {
+		s->wait_began_ms = now_ms;
+		timeout_cancel(&s->timer);
+		return;
+	}
+	s->waited_ms += (uint32_t)(now_ms - s->wait_began_ms);
+	s->wait_began_ms = 0;
+	wait_for(s, &s->env->connecting, s->env->config->connect_ms);
 }
 
 static void
@@ -681,6 +705,7 @@ session_env_init(struct session_env *env)
 	    on_half_closed_timeout);
 	loop_class_init(env->loop, &env->idle, c->idle_ms, on_idle_timeout);
 	dialer_init(&env->dialer, env->loop, &env->egress, c->connect_ms);
+	env->dialer.on_wait = on_dial_waits;
 	env->resolver = resolver_new(env->loop->base, NULL);
 	env->logins = login_service_new(env->loop->base, c);
 	if (env->resolver == NULL || env->logins == NULL) {
@@ -698,6 +723,7 @@ session_env_fini(struct session_env *env)
 		resolver_free(env->resolver);
 	if (env->logins != NULL)
 		login_service_free(env->logins);
+	dialer_fini(&env->dialer);
 	hostnet_fini(&env->hostnet);
 }
 

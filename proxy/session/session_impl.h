@@ -31,6 +31,8 @@ struct session {
 	size_t ahead_len;
 
 	uint64_t id, start_ms;
+	uint64_t wait_began_ms;  /* in a target's queue; 0: it is in none */
+	uint32_t waited_ms;      /* there, in all */
 	struct addr client_addr; /* family NONE: a unix socket */
 	struct addr asked;       /* the literal, or only the port with `name` */
 	struct addr resolved;    /* what was dialled last */

@@ -21,8 +21,13 @@ dialer_init(
     struct dialer *d, struct loop *l, struct egress *e, uint64_t connect_ms)
 {
 	(void)connect_ms;
-	d->loop = l;
-	d->egress = e;
+	*d = (struct dialer){ .loop = l, .egress = e };
+}
+
+void
+dialer_fini(struct dialer *d)
+{
+	(void)d;
 }
 
 struct dial *

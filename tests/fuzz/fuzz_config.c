@@ -41,10 +41,17 @@ check_snapshot(const struct config *c)
 		must(c->listens[i].egress < c->egress_count);
 		must(!c->listens[i].password || c->user_count > 0);
 	}
+	for (size_t i = 0; i < c->egress_count; i++)
+		must(c->egresses[i].queue > 0);
+	must(c->client_bits_v4 <= 32 && c->client_bits_v6 <= 128);
+	must(c->client_limit.share <= 100 && c->user_limit.share <= 100);
+	must(!c->control_asked || c->control_path[0] == '/');
+	must(c->alarms.target == 0 || c->alarms.target_critical == 0 ||
+	     c->alarms.target <= c->alarms.target_critical);
 	for (size_t i = 0; i < c->user_count; i++) {
 		const struct config_user *u = &c->users[i];
 
-		must(u->password != NULL);
+		must(u->password != NULL && u->limit.share <= 100);
 		must(config_find_user(c, u->name, strlen(u->name)) == u);
 	}
 }

@@ -1,90 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /* A configuration is text; what comes of it is a snapshot, or its errors. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
 
-#include "policy/auth.h"
-#include "policy/config.h"
-
-#define HASH                               \
-	"$scrypt$ln=14,r=8,p=1$"           \
-	"c2FsdHNhbHRzYWx0c2FsdA$"          \
-	"a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5" \
-	"a2V5a2V5a2U"
-#define USER "[user bob]\npassword = " HASH "\n"
-
-/* The snapshot, or NULL; `errors` is to be freed. */
-static struct config *
-parse_bytes(const char *text, size_t len, char **errors)
-{
-	struct config *c = NULL;
-	size_t size;
-	FILE *stream = open_memstream(errors, &size);
-	int error;
-
-	cr_assert_not_null(stream);
-	error = config_parse("f", text, len, stream, &c);
-	cr_assert_eq(fclose(stream), 0);
-	cr_assert_eq(error == 0, c != NULL);
-	cr_assert_eq(error == 0, **errors == '\0', "%s", *errors);
-	cr_assert(error == 0 || error == -EINVAL);
-	return c;
-}
-
-static struct config *
-parse_good(const char *text)
-{
-	char *errors;
-	struct config *c =
-	    parse_bytes(text, text == NULL ? 0 : strlen(text), &errors);
-
-	cr_assert_not_null(c, "for <%s>:\n%s", text, errors);
-	free(errors);
-	return c;
-}
-
-/* The lines of the errors, "2 5 5"; `errors` is written to. */
-static void
-lines_of(const char *errors, char *out, size_t size)
-{
-	out[0] = '\0';
-	while (*errors != '\0') {
-		size_t used = strlen(out);
-		const char *end = strchr(errors, '\n');
-
-		cr_assert_not_null(end);
-		cr_assert_eq(strncmp(errors, "f:", 2), 0, "%s", errors);
-		snprintf(out + used, size - used, "%s%lu", used == 0 ? "" : " ",
-		    strtoul(errors + 2, NULL, 10));
-		errors = end + 1;
-	}
-}
-
-/* `text` has errors in exactly these lines, and they say `words`. */
-static void
-expect_bytes(const char *text, size_t len, const char *lines, const char *words)
-{
-	char *errors, found[4096];
-	struct config *c = parse_bytes(text, len, &errors);
-
-	cr_expect_null(c, "no error in <%s>", text);
-	config_free(c);
-	lines_of(errors, found, sizeof(found));
-	cr_expect_str_eq(found, lines, "for <%s>: lines %s, not %s:\n%s", text,
-	    found, lines, errors);
-	cr_expect(strstr(errors, words) != NULL, "for <%s>: no \"%s\" in:\n%s",
-	    text, words, errors);
-	free(errors);
-}
-
-static void
-expect(const char *text, const char *lines, const char *words)
-{
-	expect_bytes(text, strlen(text), lines, words);
-}
+#include "config_text.h"
 
 static void
 expect_same_listen(const struct config_listen *a, const struct config_listen *b)
@@ -108,6 +29,55 @@ expect_same_listen(const struct config_listen *a, const struct config_listen *b)
 	cr_expect_eq(a->egress, b->egress);
 }
 
+static void
+expect_same_egress(const struct config_egress *a, const struct config_egress *b)
+{
+	cr_expect_str_eq(a->name, b->name);
+	cr_expect_eq(a->address_count, b->address_count);
+	cr_expect_eq(a->port_count, b->port_count);
+	cr_expect_eq(a->bind, b->bind);
+	cr_expect_eq(a->order, b->order);
+	cr_expect_eq(a->sticky, b->sticky);
+	cr_expect_eq(a->cooldown_ms, b->cooldown_ms);
+	cr_expect_eq(a->wait_ms, b->wait_ms);
+	cr_expect_eq(a->queue, b->queue);
+}
+
+static void
+expect_limit(const struct config_limit *l, unsigned sessions, unsigned rate,
+    unsigned share)
+{
+	cr_expect_eq(l->sessions, sessions);
+	cr_expect_eq(l->rate, rate);
+	cr_expect_eq(l->share, share);
+}
+
+static void
+expect_same_limit(const struct config_limit *a, const struct config_limit *b)
+{
+	expect_limit(a, b->sessions, b->rate, b->share);
+}
+
+/* Of [limits], [alarms] and [control]. */
+static void
+expect_same_bounds(const struct config *a, const struct config *b)
+{
+	cr_expect_eq(a->client_bits_v4, b->client_bits_v4);
+	cr_expect_eq(a->client_bits_v6, b->client_bits_v6);
+	expect_same_limit(&a->client_limit, &b->client_limit);
+	expect_same_limit(&a->user_limit, &b->user_limit);
+	cr_expect_eq(a->alarms.target, b->alarms.target);
+	cr_expect_eq(a->alarms.target_critical, b->alarms.target_critical);
+	cr_expect_eq(a->alarms.cooling, b->alarms.cooling);
+	cr_expect_eq(a->alarms.strangers, b->alarms.strangers);
+	cr_expect_eq(a->alarms.descriptors, b->alarms.descriptors);
+	cr_expect_eq(a->alarms.exhaustion_ms, b->alarms.exhaustion_ms);
+	cr_expect_str_eq(a->control_path, b->control_path);
+	cr_expect_eq(a->control_mode, b->control_mode);
+	cr_expect_str_eq(a->control_group, b->control_group);
+	cr_expect_eq(a->control_asked, b->control_asked);
+}
+
 /* All but the lines. */
 static void
 expect_same(const struct config *a, const struct config *b)
@@ -127,21 +97,15 @@ expect_same(const struct config *a, const struct config *b)
 	for (size_t i = 0; i < a->listen_count; i++)
 		expect_same_listen(&a->listens[i], &b->listens[i]);
 	cr_assert_eq(a->egress_count, b->egress_count);
-	for (size_t i = 0; i < a->egress_count; i++) {
-		const struct config_egress *x = &a->egresses[i];
-		const struct config_egress *y = &b->egresses[i];
-
-		cr_expect_str_eq(x->name, y->name);
-		cr_expect_eq(x->address_count, y->address_count);
-		cr_expect_eq(x->port_count, y->port_count);
-		cr_expect_eq(x->bind, y->bind);
-	}
+	for (size_t i = 0; i < a->egress_count; i++)
+		expect_same_egress(&a->egresses[i], &b->egresses[i]);
+	expect_same_bounds(a, b);
 	cr_expect_eq(a->user_count, b->user_count);
 }
 
 Test(config, without_text_the_defaults_are_as_documented)
 {
-	struct config *c = parse_good(NULL);
+	struct config *c = config_text_good(NULL);
 	struct addr loopback = addr_v4(0x7f000001, 0);
 
 	cr_expect_eq(c->workers, 0);
@@ -176,17 +140,44 @@ Test(config, without_text_the_defaults_are_as_documented)
 	config_free(c);
 }
 
+Test(config, without_text_nothing_is_limited_and_alarms_are_as_documented)
+{
+	struct config *c = config_text_good(NULL);
+	const struct config_egress *e = c->egresses;
+
+	cr_expect_eq(e->order, CONFIG_ORDER_PACKED);
+	cr_expect_eq(e->sticky, CONFIG_STICKY_NONE);
+	cr_expect_eq(e->cooldown_ms, CONFIG_AUTO_MS);
+	cr_expect_eq(e->wait_ms, 5000);
+	cr_expect_eq(e->queue, 1000);
+	cr_expect_eq(c->client_bits_v4, 32);
+	cr_expect_eq(c->client_bits_v6, 64);
+	expect_limit(&c->client_limit, 0, 0, 0);
+	expect_limit(&c->user_limit, 0, 0, 0);
+	cr_expect_eq(c->alarms.target, 80);
+	cr_expect_eq(c->alarms.target_critical, 95);
+	cr_expect_eq(c->alarms.exhaustion_ms, 60000);
+	cr_expect_eq(c->alarms.cooling, 50);
+	cr_expect_eq(c->alarms.strangers, 50);
+	cr_expect_eq(c->alarms.descriptors, 90);
+	cr_expect_str_eq(c->control_path, "/run/fourfold/control.sock");
+	cr_expect_eq(c->control_mode, 0660);
+	cr_expect_str_eq(c->control_group, "");
+	cr_expect_not(c->control_asked);
+	config_free(c);
+}
+
 Test(config, an_empty_file_and_empty_sections_are_the_defaults)
 {
 	static const char *const texts[] = { "", "\n", "# nothing",
 		"\xef\xbb\xbf", "\xef\xbb\xbf[proxy]\r\n",
 		"[proxy]\n[timeouts]\n[log]\n[listen default]",
-		"[log]\n[egress default]",
+		"[log]\n[egress default]", "[limits]\n[alarms]\n[control]\n",
 		"[ listen   default ] ; why\n\t\n   # what\n" };
-	struct config *defaults = parse_good(NULL);
+	struct config *defaults = config_text_good(NULL);
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		struct config *c = parse_good(texts[i]);
+		struct config *c = config_text_good(texts[i]);
 
 		expect_same(c, defaults);
 		config_free(c);
@@ -199,9 +190,16 @@ Test(config, the_file_that_is_installed_says_the_defaults)
 	static const char *const keys[] = { "workers", "max-sessions", "user",
 		"drain-timeout", "address", "auth", "# clients", "open",
 		"backlog", "socket-mode", "# egress", "# addresses", "ports",
-		"bind", "# password", "handshake", "connect", "half-closed",
-		"idle", "keepalive", "level", "access" };
-	struct config *defaults = parse_good(NULL), *c;
+		"bind", "order", "sticky", "cooldown", "wait", "queue",
+		"# password", "# max-sessions", "# max-rate", "# max-share",
+		"# reserve", "client-prefix-v4", "client-prefix-v6",
+		"client-max-sessions", "client-max-rate", "client-max-share",
+		"user-max-sessions", "user-max-rate", "user-max-share",
+		"handshake", "connect", "half-closed", "idle", "keepalive",
+		"target", "target-critical", "exhaustion", "cooling",
+		"strangers", "descriptors", "# socket", "mode", "group",
+		"level", "access" };
+	struct config *defaults = config_text_good(NULL), *c;
 	char text[32768], key[64];
 	FILE *file = fopen(FOURFOLD_SOURCE_DIR "/conf/fourfold.conf", "r");
 	size_t len;
@@ -211,7 +209,7 @@ Test(config, the_file_that_is_installed_says_the_defaults)
 	cr_assert_eq(fclose(file), 0);
 	cr_assert_lt(len, sizeof(text) - 1);
 	text[len] = '\0';
-	c = parse_good(text);
+	c = config_text_good(text);
 	expect_same(c, defaults);
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		snprintf(key, sizeof(key), "\n%s = ", keys[i]);
@@ -232,11 +230,28 @@ Test(config, the_description_has_every_section_and_option)
 		"  backlog = ", "  socket-mode = ", "  egress = NAME\n",
 		"  addresses = ", "  ports = auto or ",
 		"  bind = auto|range|explicit|kernel\n",
+		"  order = packed|hashed\n", "  sticky = none|client|user\n",
+		"  cooldown = auto or DURATION (0s..10m)\n",
+		"  wait = off or DURATION (1ms..1h)\n",
+		"  queue = 1..1000000\n", "  max-sessions = off|1..10000000\n",
+		"  max-rate = off|1..1000000\n", "  max-share = off|1%..100%\n",
+		"  reserve = 0..1000000\n", "[limits]",
+		"  client-prefix-v4 = 1..32\n", "  client-prefix-v6 = 1..128\n",
+		"  client-max-sessions = off|1..10000000\n",
+		"  client-max-rate = off|", "  client-max-share = off|",
+		"  user-max-sessions = off|", "  user-max-rate = off|",
+		"  user-max-share = off|", "[alarms]",
+		"  target = off|1%..100%\n",
+		"  target-critical = off|1%..100%\n",
+		"  exhaustion = off or DURATION (1s..1d)\n", "  cooling = off|",
+		"  strangers = off|", "  descriptors = off|", "[control]",
+		"  socket = off|unix:/PATH|/PATH\n", "  mode = 0000..0777\n",
+		"  group = auto|NAME\n",
 		"  password = HASH (by fourfold passwd)\n", "  handshake = ",
 		"  connect = ", "  half-closed = ", "  idle = off",
 		"  keepalive = off", "  level = error|warning|info|debug\n",
 		"  access = no|yes\n", "Default: 127.0.0.1:1080\n",
-		"Default: all clients\n" };
+		"Default: all clients\n", "Default: as in [limits]\n" };
 	char *text;
 	size_t size;
 	FILE *stream = open_memstream(&text, &size);
@@ -253,20 +268,20 @@ Test(config, the_description_has_every_section_and_option)
 
 Test(config, every_option_arrives_in_the_snapshot)
 {
-	struct config *c = parse_good("[proxy]\n"
-				      "workers = 7\n"
-				      "max-sessions=70000\n"
-				      "user : proxy\n"
-				      "drain-timeout = 0s ; at once\n"
-				      "[timeouts]\n"
-				      "handshake = 500ms\n"
-				      "connect = 1h\n"
-				      "half-closed = 2d\n"
-				      "idle = 90m\n"
-				      "keepalive = off\n"
-				      "[log]\n"
-				      "level = debug\n"
-				      "access = no\n");
+	struct config *c = config_text_good("[proxy]\n"
+					    "workers = 7\n"
+					    "max-sessions=70000\n"
+					    "user : proxy\n"
+					    "drain-timeout = 0s ; at once\n"
+					    "[timeouts]\n"
+					    "handshake = 500ms\n"
+					    "connect = 1h\n"
+					    "half-closed = 2d\n"
+					    "idle = 90m\n"
+					    "keepalive = off\n"
+					    "[log]\n"
+					    "level = debug\n"
+					    "access = no\n");
 
 	cr_expect_eq(c->workers, 7);
 	cr_expect_eq(c->max_sessions, 70000);
@@ -282,23 +297,107 @@ Test(config, every_option_arrives_in_the_snapshot)
 	config_free(c);
 }
 
+Test(config, every_bound_arrives_in_the_snapshot)
+{
+	struct config *c = config_text_good("[limits]\n"
+					    "client-prefix-v4 = 24\n"
+					    "client-prefix-v6 = 56\n"
+					    "client-max-sessions = 100\n"
+					    "client-max-rate = 20\n"
+					    "client-max-share = 3%\n"
+					    "user-max-sessions = 400\n"
+					    "user-max-rate = 50\n"
+					    "user-max-share = 6%\n"
+					    "[alarms]\n"
+					    "target = 71%\n"
+					    "target-critical = 82%\n"
+					    "exhaustion = 2m\n"
+					    "cooling = off\n"
+					    "strangers = 43%\n"
+					    "descriptors = 54%\n"
+					    "[control]\n"
+					    "socket = unix:/tmp/c.sock\n"
+					    "mode = 600\n"
+					    "group = adm\n");
+
+	cr_expect_eq(c->client_bits_v4, 24);
+	cr_expect_eq(c->client_bits_v6, 56);
+	expect_limit(&c->client_limit, 100, 20, 3);
+	expect_limit(&c->user_limit, 400, 50, 6);
+	cr_expect_eq(c->alarms.target, 71);
+	cr_expect_eq(c->alarms.target_critical, 82);
+	cr_expect_eq(c->alarms.exhaustion_ms, 120000);
+	cr_expect_eq(c->alarms.cooling, 0);
+	cr_expect_eq(c->alarms.strangers, 43);
+	cr_expect_eq(c->alarms.descriptors, 54);
+	cr_expect_str_eq(c->control_path, "/tmp/c.sock");
+	cr_expect_eq(c->control_mode, 0600);
+	cr_expect_str_eq(c->control_group, "adm");
+	cr_expect(c->control_asked);
+	config_free(c);
+}
+
+Test(config, the_control_socket_is_asked_for_where_the_file_names_its_path)
+{
+	static const struct {
+		const char *text, *path;
+		bool asked;
+	} cases[] = {
+		{ "[control]\nmode = 0600\n", "/run/fourfold/control.sock",
+		    false },
+		{ "[control]\nsocket = /run/fourfold/control.sock\n",
+		    "/run/fourfold/control.sock", true },
+		{ "[control]\nsocket = off\n", "", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct config *c = config_text_good(cases[i].text);
+
+		cr_expect_str_eq(c->control_path, cases[i].path);
+		cr_expect_eq(c->control_asked, cases[i].asked);
+		config_free(c);
+	}
+}
+
+Test(config, a_user_has_its_own_limits_or_those_of_all)
+{
+	struct config *c = config_text_good(
+	    "[user a]\npassword = " HASH "\n" /* before [limits] */
+	    "[limits]\nuser-max-sessions = 10\nuser-max-rate = 20\n"
+	    "user-max-share = 30%\nclient-max-sessions = 99\n"
+	    "[user b]\npassword = " HASH "\nmax-rate = 21\nreserve = 7\n"
+	    "[user c]\npassword = " HASH "\nmax-sessions = off\n"
+	    "max-rate = off\nmax-share = off\n"
+	    "[user d]\npassword = " HASH "\nmax-sessions = 11\n"
+	    "max-share = 31%\nreserve = 0\n");
+
+	cr_assert_eq(c->user_count, 4);
+	expect_limit(&c->users[0].limit, 10, 20, 30);
+	expect_limit(&c->users[1].limit, 10, 21, 30);
+	expect_limit(&c->users[2].limit, 0, 0, 0);
+	expect_limit(&c->users[3].limit, 11, 20, 31);
+	cr_expect_eq(c->users[0].reserve, 0);
+	cr_expect_eq(c->users[1].reserve, 7);
+	config_free(c);
+}
+
 Test(config, a_listener_has_all_its_addresses)
 {
 	struct config *c =
-	    parse_good("[listen web]\n"
-		       "address = 127.0.0.1:1080 0.0.0.0:2000-2009\n"
-		       "\t[::1]:1080\n"
-		       "# between\n"
-		       "\n"
-		       "  [fe80::1%7]:0 unix:/run/f.sock ; the last\n"
-		       "auth = password\n"
-		       "clients =\n"
-		       "  10.0.0.0/8\n"
-		       "  2001:db8::1\n"
-		       "open = yes\nbacklog = 10\nsocket-mode = 600\n"
-		       "egress = b\n"
-		       "[egress a]\naddresses = 192.0.2.1\n"
-		       "[egress b]\naddresses = 192.0.2.2\n" USER);
+	    config_text_good("[listen web]\n"
+			     "address = 127.0.0.1:1080 0.0.0.0:2000-2009\n"
+			     "\t[::1]:1080\n"
+			     "# between\n"
+			     "\n"
+			     "  [fe80::1%7]:0 unix:/run/f.sock ; the last\n"
+			     "auth = password\n"
+			     "clients =\n"
+			     "  10.0.0.0/8\n"
+			     "  2001:db8::1\n"
+			     "open = yes\nbacklog = 10\nsocket-mode = 600\n"
+			     "egress = b\n"
+			     "[egress a]\naddresses = 192.0.2.1\n"
+			     "[egress b]\naddresses = 192.0.2.2\n" USER);
 	const struct config_listen *l = c->listens;
 	const struct config_address *a = l->addresses;
 	char text[ADDR_TEXT_MAX];
@@ -332,11 +431,12 @@ Test(config, a_listener_has_all_its_addresses)
 
 Test(config, an_egress_has_its_addresses_and_ports_in_order)
 {
-	struct config *c = parse_good(
+	struct config *c = config_text_good(
 	    "[egress a]\n"
 	    "addresses = 192.0.2.9 192.0.2.1 2001:db8::/64 10.0.0.0/30\n"
 	    "ports = 40000 20000-20009\n\t65535 1\n"
-	    "bind = explicit\n");
+	    "bind = explicit\norder = hashed\nsticky = user\n"
+	    "cooldown = 0s\nwait = off\nqueue = 5\n");
 	const struct config_egress *e = c->egresses;
 	char text[ADDR_TEXT_MAX];
 
@@ -352,15 +452,20 @@ Test(config, an_egress_has_its_addresses_and_ports_in_order)
 	cr_expect_eq(e->ports[2].first, 65535);
 	cr_expect_eq(e->ports[3].last, 1);
 	cr_expect_eq(e->bind, CONFIG_BIND_EXPLICIT);
+	cr_expect_eq(e->order, CONFIG_ORDER_HASHED);
+	cr_expect_eq(e->sticky, CONFIG_STICKY_USER);
+	cr_expect_eq(e->cooldown_ms, 0);
+	cr_expect_eq(e->wait_ms, 0);
+	cr_expect_eq(e->queue, 5);
 	config_free(c);
 }
 
 Test(config, users_are_found_by_the_bytes_of_their_name)
 {
 	struct config *c =
-	    parse_good("[user zoe]\npassword = " HASH "\n"
-		       "[user J\xc3\xb6rg the 2nd]\npassword = " HASH "\n" USER
-		       "[user Bob]\npassword = " HASH "\n");
+	    config_text_good("[user zoe]\npassword = " HASH "\n"
+			     "[user J\xc3\xb6rg the 2nd]\npassword = " HASH
+			     "\n" USER "[user Bob]\npassword = " HASH "\n");
 	const struct config_user *u = config_find_user(c, "bob", 3);
 
 	cr_assert_not_null(u);
@@ -380,129 +485,7 @@ Test(config, users_are_found_by_the_bytes_of_their_name)
 	config_free(c);
 }
 
-/* Of each option, values that are right and values that are not. */
-struct option_case {
-	const char *section, *key;
-	const char *good[6];
-	const char *bad[16];
-};
-
-static const struct option_case option_cases[] = {
-	{ "proxy", "workers", { "auto", "1", "200" },
-	    { "0", "201", "-1", "two", "1.5", "1 2", "", "Auto",
-		"99999999999999999999", "2 # two" } },
-	{ "proxy", "max-sessions", { "auto", "1", "10000000" },
-	    { "0", "10000001", "70k", "" } },
-	{ "proxy", "user", { "auto", "nobody", "_fourfold" },
-	    { "no body", "a:b", "a/b", "",
-		"a23456789012345678901234567890123" } },
-	{ "proxy", "drain-timeout", { "0s", "500ms", "30s", "7d" },
-	    { "8d", "30", "s", "30 s", "off", "-1s", "1w", "1.5s",
-		"999999999999999999d", "213503982335d", "" } },
-	{ "listen l", "address",
-	    { "127.0.0.1:0", "127.0.0.1:1-65535", "[::1]:1",
-		"127.9.9.9:1 unix:/x", "unix:/run/a:b" },
-	    { "", "127.0.0.1", "::1", "::1:80", "[127.0.0.1]:80",
-		"localhost:80", "127.0.0.1:65536", "127.0.0.1:2-1",
-		"127.0.0.1:0-5", "127.0.0.1:", "127.0.0.1:1-", "unix:x",
-		"unix:", "[::ffff:127.0.0.1]:80", "127.0.0.1:80x", ":80" } },
-	{ "listen l", "auth", { "none", "password" },
-	    { "", "yes", "Password", "none password", "non" } },
-	{ "listen l", "clients",
-	    { "10.0.0.0/8 ::/0", "1.2.3.4", "10.0.0.0/8 10.0.0.0/16" },
-	    { "", "10.0.0.1/8", "10.0.0.0/33", "all", "1.2.3.4 1.2.3.4",
-		"::ffff:1.2.3.4", "1.2.3.4,1.2.3.5", "10.0.0.0/" } },
-	{ "listen l", "open", { "yes", "no" }, { "", "true", "1", "YES" } },
-	{ "listen l", "backlog", { "1", "65535" },
-	    { "", "0", "65536", "many" } },
-	{ "listen l", "socket-mode", { "0", "0666", "777" },
-	    { "", "1777", "0888", "00600", "rw" } },
-	{ "listen l", "egress", { "e" }, { "", "nobody", "a b", "e/e", "E" } },
-	{ "egress e", "addresses",
-	    { "192.0.2.1", "fe80::1%1 ::1", "192.0.2.0/24" },
-	    { "", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "ff02::1",
-		"192.0.2.1 192.0.2.1", "192.0.2.0/24 192.0.2.7", "host",
-		"::ffff:1.2.3.4", "192.0.2.1/24", "192.0.2.1:80" } },
-	{ "egress e", "ports", { "auto", "1", "1-1079 1081-65535" },
-	    { "", "0", "0-5", "70000", "5-4", "1000 1000", "1000-1010 1005",
-		"auto 1000", "1000 auto", "auto auto", "1000,1001", "all",
-		"1000 1001 70000" } },
-	{ "egress e", "bind", { "auto", "range", "explicit", "kernel" },
-	    { "", "auto|range", "rang", "RANGE", "0" } },
-	{ "user u", "password", { HASH },
-	    { "", "hunter2", "$scrypt$", HASH " x" } },
-	{ "timeouts", "handshake", { "100ms", "1h" },
-	    { "", "off", "99ms", "61m", "0s" } },
-	{ "timeouts", "connect", { "100ms", "1h" }, { "", "off", "2h" } },
-	{ "timeouts", "half-closed", { "100ms", "365d" },
-	    { "", "off", "366d" } },
-	{ "timeouts", "idle", { "off", "100ms", "365d" },
-	    { "", "0s", "on", "366d" } },
-	{ "timeouts", "keepalive", { "off", "1s", "9h" },
-	    { "", "500ms", "10h", "0" } },
-	{ "log", "level", { "error", "warning", "info", "debug" },
-	    { "", "warn", "INFO", "4" } },
-	{ "log", "access", { "yes", "no" }, { "", "on", "maybe" } },
-};
-
-/* A file with the option, and with what other sections must have for it. */
-static void
-case_text(
-    const struct option_case *o, const char *value, char *out, size_t size)
-{
-	snprintf(out, size, "%s\n\n%s\n\n[%s]\n%s = %s\n",
-	    strcmp(o->section, "egress e") == 0 ? "" : "[egress e]",
-	    strcmp(o->section, "user u") == 0 ? "" : USER, o->section, o->key,
-	    value);
-}
-
-Test(config, every_option_takes_what_is_right)
-{
-	char text[2048];
-
-	for (size_t i = 0; i < ARRAY_LEN(option_cases); i++)
-		for (size_t j = 0; j < 6; j++) {
-			if (option_cases[i].good[j] == NULL)
-				break;
-			case_text(&option_cases[i], option_cases[i].good[j],
-			    text, sizeof(text));
-			config_free(parse_good(text));
-		}
-}
-
-Test(config, every_option_refuses_what_is_wrong_and_names_the_line)
-{
-	char text[2048], words[64];
-
-	for (size_t i = 0; i < ARRAY_LEN(option_cases); i++) {
-		const struct option_case *o = &option_cases[i];
-
-		snprintf(words, sizeof(words), ": %s", o->key);
-		for (size_t j = 0; j < 16 && o->bad[j] != NULL; j++) {
-			size_t line = strcmp(o->section, "user u") == 0 ? 6 : 8;
-			char lines[16];
-
-			case_text(o, o->bad[j], text, sizeof(text));
-			snprintf(lines, sizeof(lines), "%zu", line);
-			expect(text, lines, words);
-			if (strcmp(o->key, "password") == 0) {
-				char *errors;
-
-				cr_expect_null(
-				    parse_bytes(text, strlen(text), &errors));
-				cr_expect(strstr(errors, "hunter") == NULL);
-				cr_expect(strchr(errors, '$') == NULL);
-				free(errors);
-			}
-		}
-	}
-}
-
-struct text_case {
-	const char *text, *lines, *words;
-};
-
-static const struct text_case text_cases[] = {
+static const struct config_text_case text_cases[] = {
 	/* sections */
 	{ "[proxi]\nworkers = x\n\tfoo\nnonsense\n", "1",
 	    "did you mean [proxy]?" },
@@ -510,7 +493,7 @@ static const struct text_case text_cases[] = {
 	{ "[]\n", "1", "is no section" },
 	{ "[nothing of ours]\n", "1",
 	    "\"nothing\" is no section; expected proxy, listen NAME, egress "
-	    "NAME, user NAME, timeouts, log" },
+	    "NAME, user NAME, limits, timeouts, alarms, control, log" },
 	{ "[proxy]\n[proxy]\nworkers = 0\n", "2 3", "line 1 has the first" },
 	{ "[listen a]\n[egress b]\n[listen a]\n", "3",
 	    "a second [listen] section named \"a\": line 1 has the first" },
@@ -555,101 +538,21 @@ static const struct text_case text_cases[] = {
 	    "\"x\" has no port" },
 	{ "[proxy]\nworkers = 1\001\n", "2", "a control character" },
 	{ "[user bob]\npasword = hunter2\n", "1 2",
-	    "unknown option of [user NAME]: expected password" },
-	/* an open proxy */
-	{ "[listen a]\naddress = 127.0.0.1:1\n  0.0.0.0:2\n", "3",
-	    "0.0.0.0:2 would be open to everybody" },
-	{ "[listen a]\naddress = [::]:1\n", "2", "open to everybody" },
-	{ "[listen a]\naddress = 192.0.2.1:1-2 192.0.2.2:1\nopen = no\n", "2",
-	    "192.0.2.1:1-2 would be open to everybody" },
-	{ "[listen a]\naddress = 192.0.2.1:1\nclients = everybody\n", "3",
-	    "is not an IP address" },
-	{ "[listen a]\naddress = 192.0.2.1:1\nclients =\n", "3",
-	    "clients is empty" },
-	{ "[listen a]\nauth = password\n", "2", "expected a [user NAME]" },
-	/* listening addresses */
-	{ "[listen a]\naddress = 127.0.0.1:1 127.0.0.1:1\n", "2",
-	    "is listened on twice" },
-	{ "[listen a]\n[listen b]\n", "2", "first in [listen a] of line 1" },
-	{ "[listen a]\naddress = 127.0.0.1:5-9\n[listen b]\n"
-	  "address = 127.0.0.1:9-12\n",
-	    "4", "127.0.0.1:9-12 overlaps with 127.0.0.1:5-9" },
-	{ "[listen a]\nopen=yes\naddress = 0.0.0.0:5\n  127.0.0.1:5\n", "4",
-	    "overlaps with 0.0.0.0:5" },
-	{ "[listen a]\nopen=yes\naddress = [::1]:5 [::]:5\n", "3",
-	    "[::]:5 overlaps with [::1]:5" },
-	{ "[listen a]\naddress = unix:/a unix:/b\n  unix:/a\n", "3",
-	    "unix:/a is listened on twice" },
-	/* pools */
-	{ "[egress a]\n[egress b]\n", "2",
-	    "[egress b] overlaps with [egress a] of line 1" },
-	{ "[egress a]\naddresses = ::1\n[egress b]\n", "3", "by route" },
-	{ "[egress a]\nports = 5-9\naddresses = 10.0.0.9 10.0.0.1\n"
-	  "[egress b]\nports = 20 9-12\naddresses = 10.0.0.2 10.0.0.9\n",
-	    "4", "10.0.0.9/32, port 9" },
-	{ "[egress a]\naddresses = 10.0.0.0/8\n[egress b]\n"
-	  "addresses = 9.1.1.1 10.1.1.1 2001:db8::1\n",
-	    "3", "10.1.1.1/32, ports=auto" },
-	{ "[egress a]\n[egress b]\nports = nonsense\n", "3", "has no port" },
-	{ "[listen a]\naddress = 127.0.0.1:1000-1009\n[egress b]\n"
-	  "ports = 999 1009-2000\n",
-	    "4", "1009 is a port to listen on in [listen a] of line 1" },
-	{ "[egress b]\nports = 1080\n", "2", "the built-in [listen default]" },
-	{ "[listen a]\negress = defalt\n", "2", "did you mean default?" },
+	    "unknown option of [user NAME]; did you mean password?" },
+	{ "[user bob]\nsecret = hunter2\n", "1 2",
+	    "unknown option of [user NAME]; expected password, max-sessions, "
+	    "max-rate, max-share, reserve" },
+	{ "[limits]\nmax-sessions = 1\n", "2",
+	    "client-max-share, user-max-sessions, user-max-rate, "
+	    "user-max-share" },
+	{ "[limit]\n[alarm]\n[controls]\n", "1 2 3", "did you mean [alarms]?" },
 };
 
 Test(config, errors_have_their_line_and_come_once)
 {
 	for (size_t i = 0; i < ARRAY_LEN(text_cases); i++)
-		expect(text_cases[i].text, text_cases[i].lines,
+		config_text_expect(text_cases[i].text, text_cases[i].lines,
 		    text_cases[i].words);
-}
-
-Test(config, what_only_looks_like_an_error_is_none)
-{
-	static const char *const texts[] = {
-		/* v4 and v6 wildcards are sockets of their own */
-		"[listen a]\nopen=yes\naddress = 0.0.0.0:5 [::]:5\n",
-		"[listen a]\naddress = 127.0.0.1:0 127.0.0.1:0\n",
-		"[listen a]\naddress = [fe80::1%1]:5 [fe80::1%2]:5\n"
-		"clients = fe80::/10\n",
-		"[listen a]\naddress = 127.3.2.1:5 [::1]:5 unix:/a\n",
-		"[listen a]\naddress = 0.0.0.0:5\nauth = password\n" USER,
-		"[listen a]\naddress = 0.0.0.0:5\nclients = 10.0.0.0/8\n",
-		/* whether auto has the port is the host's to say */
-		"[egress a]\n[egress b]\nports = 40000\n",
-		"[egress a]\nports = 1-9\n[egress b]\nports = 10-19\n",
-		"[egress a]\naddresses = 10.0.0.1\n"
-		"[egress b]\naddresses = 10.0.0.2 ::1\n",
-		"[listen a]\naddress = 127.0.0.1:0 unix:/a\n"
-		"[egress a]\nports = 1-65535\n",
-		"[listen a]\negress = default\n",
-		"[listen a] # one\naddress =   127.0.0.1:1   ;x\n\n  ; y\n"
-		"\t \n\t127.0.0.1:2",
-		"[proxy]\r\nworkers = 1\r\n\r\n",
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-		config_free(parse_good(texts[i]));
-}
-
-Test(config, all_errors_come_in_one_run_in_the_order_of_lines)
-{
-	expect("[listen a]\n"               /* 1 */
-	       "address = 0.0.0.0:1080\n"   /* 2: open */
-	       "backlog = none\n"           /* 3 */
-	       "egress = b\n"               /* 4: none */
-	       "colour = red\n"             /* 5 */
-	       "[listen b]\n"               /* 6 */
-	       "address = 127.0.0.1:1080\n" /* 7: overlaps */
-	       "auth = password\n"          /* 8: nobody */
-	       "nonsense\n"                 /* 9 */
-	       "[egress c]\n"               /* 10 */
-	       "ports = 1 1080 2 2\n" /* 11: twice; own port, in a and b */
-	       "[log]\n"              /* 12 */
-	       "[log]\n"              /* 13 */
-	       "[weblog]\n",          /* 14 */
-	    "2 3 4 5 7 8 9 11 11 11 13 14", "would be open");
 }
 
 Test(config, a_secret_is_never_repeated)
@@ -671,7 +574,7 @@ Test(config, a_secret_is_never_repeated)
 		char *errors;
 
 		cr_expect_null(
-		    parse_bytes(texts[i], strlen(texts[i]), &errors));
+		    config_text_bytes(texts[i], strlen(texts[i]), &errors));
 		cr_expect(strstr(errors, "hunter") == NULL, "%s", errors);
 		cr_expect(strstr(errors, "c2Fsd") == NULL, "%s", errors);
 		free(errors);
@@ -682,7 +585,7 @@ Test(config, a_text_with_a_nul_byte_is_no_text)
 {
 	static const char text[] = "[proxy]\nwork\0ers = 1\n[what]\n";
 
-	expect_bytes(text, sizeof(text) - 1, "2", "a NUL byte");
+	config_text_expect_bytes(text, sizeof(text) - 1, "2", "a NUL byte");
 }
 
 Test(config, a_line_that_is_too_long_is_an_error_and_not_two_lines)
@@ -695,17 +598,17 @@ Test(config, a_line_that_is_too_long_is_an_error_and_not_two_lines)
 	    "[listen a]\naddress = 192.0.2.1:5\nclients = 10.0.0.0/8 %s\n"
 	    "  10.1.0.0/16 %s\nopen = %s\n[log]\nlevel = x\n",
 	    name, name, name);
-	expect(text, "3 4 5 7", "longer than 199 bytes");
+	config_text_expect(text, "3 4 5 7", "longer than 199 bytes");
 	snprintf(text, sizeof(text), "[proxy]\n%s\nworkers = 1\n", name);
-	expect(text, "2", "longer than 199 bytes");
+	config_text_expect(text, "2", "longer than 199 bytes");
 	/* A comment may be, and so may a user's name. */
 	snprintf(text, sizeof(text),
 	    "# %s\n[user %.255s] ; %s\npassword = " HASH "\n", name, name,
 	    name);
-	config_free(parse_good(text));
+	config_free(config_text_good(text));
 	snprintf(
 	    text, sizeof(text), "[user %.256s]\npassword = " HASH "\n", name);
-	expect(text, "1", "is longer than 255 bytes");
+	config_text_expect(text, "1", "is longer than 255 bytes");
 }
 
 Test(config, a_line_of_199_bytes_is_whole)
@@ -715,55 +618,12 @@ Test(config, a_line_of_199_bytes_is_whole)
 
 	snprintf(text, sizeof(text), "[listen a]\naddress = %189s",
 	    "127.0.0.1:1234");
-	c = parse_good(text);
+	c = config_text_good(text);
 	cr_expect_eq(c->listens[0].addresses[0].ports.first, 1234);
 	config_free(c);
 	snprintf(text, sizeof(text), "[listen a]\naddress = %190s",
 	    "127.0.0.1:1234");
-	expect(text, "2", "longer than 199 bytes");
-}
-
-/* So many sections of the kind, numbered. */
-static char *
-many(const char *kind, const char *body, unsigned count)
-{
-	char *text;
-	size_t size;
-	FILE *stream = open_memstream(&text, &size);
-
-	cr_assert_not_null(stream);
-	for (unsigned i = 0; i < count; i++)
-		fprintf(stream, "[%s n%u]\n%s\n", kind, i, body);
-	cr_assert_eq(fclose(stream), 0);
-	return text;
-}
-
-Test(config, there_are_at_most_65534_users)
-{
-	char *text = many("user", "password = " HASH, 65534);
-	struct config *c = parse_good(text);
-
-	cr_expect_eq(c->user_count, 65534);
-	cr_expect_not_null(config_find_user(c, "n65533", 6));
-	config_free(c);
-	free(text);
-	text = many("user", "password = " HASH, 65540);
-	expect(text, "131069", "at most 65534");
-	free(text);
-}
-
-Test(config, there_are_at_most_64_egresses)
-{
-	char text[8192];
-	size_t len = 0;
-
-	for (unsigned i = 0; i < 66; i++) {
-		len += (size_t)snprintf(text + len, sizeof(text) - len,
-		    "[egress n%u]\naddresses = 10.0.0.%u\n", i, i + 1);
-		if (i == 63)
-			config_free(parse_good(text));
-	}
-	expect(text, "129", "at most 64");
+	config_text_expect(text, "2", "longer than 199 bytes");
 }
 
 Test(config, lists_end_somewhere)
@@ -775,9 +635,9 @@ Test(config, lists_end_somewhere)
 	for (unsigned i = 1; i <= 256; i++)
 		len += (size_t)snprintf(
 		    text + len, sizeof(text) - len, "  127.0.0.1:%u\n", i);
-	config_free(parse_good(text));
+	config_free(config_text_good(text));
 	snprintf(text + len, sizeof(text) - len, "  127.0.0.1:257\n");
-	cr_expect_null(parse_bytes(text, strlen(text), &errors));
+	cr_expect_null(config_text_bytes(text, strlen(text), &errors));
 	cr_expect(strstr(errors, "f:259: address: \"127.0.0.1:257\" is one "
 				 "too many") != NULL,
 	    "%s", errors);

@@ -23,6 +23,8 @@
 #define TARGETS 24
 #define LEASES  1500
 #define WORKERS 5
+#define CLIENTS 4
+#define WAITERS 40 /* in queues at once, at most */
 
 /* A source and port of a pool towards a target. */
 struct spot {
@@ -33,9 +35,15 @@ struct spot {
 
 struct held {
 	struct ledger_lease lease;
-	unsigned pool, target, source, port;
+	unsigned pool, target, source, port, client;
 	uint8_t worker;
 	bool live;
+};
+
+/* Somebody in a queue; `place` is where the lease goes that it gets. */
+struct waiter {
+	struct ledger_ticket ticket;
+	struct held *place;
 };
 
 struct model {
@@ -45,7 +53,10 @@ struct model {
 	struct spot spots[POOLS][TARGETS][SOURCES][PORTS];
 	uint64_t rests_until[POOLS][PORTS];
 	struct held held[LEASES];
-	unsigned full, reversed, deaths;
+	unsigned share[POOLS]; /* percent of a target's slots; 0: no limit */
+	struct waiter waiters[WAITERS];
+	unsigned waiting;
+	unsigned full, reversed, deaths, quotas, queued, granted, cancelled;
 };
 
 static uint32_t
@@ -194,35 +205,161 @@ pass_over_reversed(struct model *m, unsigned pool, unsigned target)
 	}
 }
 
+static bool
+anybody_waits(const struct model *m, unsigned pool, unsigned target)
+{
+	for (unsigned i = 0; i < m->waiting; i++) {
+		if (m->waiters[i].place->pool == pool &&
+		    m->waiters[i].place->target == target)
+			return true;
+	}
+	return false;
+}
+
+/* Has the client its share of the target's slots? */
+static bool
+has_share(const struct model *m, const struct held *h)
+{
+	unsigned slots = 0, held = 0, most;
+
+	if (m->share[h->pool] == 0)
+		return false;
+	for (unsigned i = 0; i < source_count(h->pool) * PORTS; i++)
+		slots += in_pool(m, h->pool, i / PORTS, i % PORTS);
+	for (unsigned i = 0; i < LEASES; i++)
+		held += m->held[i].live && m->held[i].pool == h->pool &&
+			m->held[i].target == h->target &&
+			m->held[i].client == h->client;
+	most = slots * m->share[h->pool] / 100;
+	return held >= (most == 0 ? 1 : most);
+}
+
+/* The lease has been had: it is one that could be. */
+static void
+note_lease(struct model *m, struct held *h)
+{
+	cr_assert(find_source(h));
+	cr_assert_leq(must_refuse(m, h->pool, h->target, h->source, h->port), 0,
+	    "pool %u, target %u: source %u, port %u is not free", h->pool,
+	    h->target, h->source, h->port);
+	cr_assert(!has_share(m, h), "client %u has its share of target %u",
+	    h->client, h->target);
+	h->live = true;
+	m->spots[h->pool][h->target][h->source][h->port].held = true;
+}
+
+static struct ledger_holder
+holder_of(const struct held *h)
+{
+	return (struct ledger_holder){ .session = 1,
+		.worker = h->worker,
+		.client = addr_v4(UINT32_C(0xc6336400) + h->client, 9) };
+}
+
+static void
+step_queue(struct model *m, struct held *h)
+{
+	struct ledger_holder holder = holder_of(h);
+	struct waiter *w = &m->waiters[m->waiting];
+	struct addr to = target_at(h->target);
+	int error = ledger_queue(m->l, h->pool, &to, &holder, WAITERS / 4,
+	    m->now_ms, &w->ticket, &h->lease);
+
+	if (error == -EINPROGRESS) {
+		w->place = h;
+		m->waiting++;
+		m->queued++;
+	} else if (error == 0) {
+		note_lease(m, h);
+	} else {
+		cr_assert(error == -ENOBUFS || error == -EDQUOT ||
+			      error == -EADDRINUSE,
+		    "%d", error);
+	}
+}
+
+static bool
+is_waiting(const struct model *m, const struct held *h)
+{
+	for (unsigned i = 0; i < m->waiting; i++) {
+		if (m->waiters[i].place == h)
+			return true;
+	}
+	return false;
+}
+
+/* Takes what was granted. */
+static void
+claim_all(struct model *m)
+{
+	for (unsigned i = 0; i < m->waiting;) {
+		struct waiter *w = &m->waiters[i];
+		int error;
+
+		if (!ledger_is_granted(m->l, &w->ticket)) {
+			i++;
+			continue;
+		}
+		if (w->place->target % 3 == 0)
+			pass_over_reversed(m, w->place->pool, w->place->target);
+		error =
+		    ledger_claim(m->l, &w->ticket, m->now_ms, &w->place->lease);
+		if (error == 0)
+			note_lease(m, w->place);
+		else
+			cr_assert_eq(error, -ENOENT, "%d", error);
+		m->granted++;
+		*w = m->waiters[--m->waiting];
+	}
+}
+
+static void
+step_cancel(struct model *m)
+{
+	struct waiter *w = &m->waiters[pick(m, m->waiting)];
+
+	ledger_cancel(m->l, &w->ticket, m->now_ms);
+	*w = m->waiters[--m->waiting];
+	m->cancelled++;
+}
+
 static void
 step_lease(struct model *m, struct held *h)
 {
-	struct ledger_holder holder = { .session = 1 };
+	struct ledger_holder holder;
 	struct addr to;
+	bool waits;
 	int error;
 
 	h->pool = pick(m, POOLS);
 	h->target = pick(m, 4) == 0 ? pick(m, TARGETS) : pick(m, TARGETS / 4);
-	h->worker = holder.worker = (uint8_t)(1 + pick(m, WORKERS));
+	h->worker = (uint8_t)(1 + pick(m, WORKERS));
+	h->client = pick(m, CLIENTS);
+	holder = holder_of(h);
 	to = target_at(h->target);
 	if (h->target % 3 == 0)
 		pass_over_reversed(m, h->pool, h->target);
+	waits = anybody_waits(m, h->pool, h->target);
 	error = ledger_lease(m->l, h->pool, &to, &holder, m->now_ms, &h->lease);
 	if (error == -EAFNOSUPPORT) {
 		cr_assert_neq(to.family, h->pool == 1 ? ADDR_V6 : ADDR_V4);
 		return;
 	}
+	if (error == -EDQUOT) {
+		cr_assert(has_share(m, h));
+		m->quotas++;
+		return;
+	}
 	if (error == -EADDRINUSE) {
-		expect_full(m, h->pool, h->target);
+		if (!waits)
+			expect_full(m, h->pool, h->target);
+		if (m->waiting < WAITERS && pick(m, 2) == 0)
+			step_queue(m, h);
 		return;
 	}
 	cr_assert_eq(error, 0, "%d", error);
-	cr_assert(find_source(h));
-	cr_assert_leq(must_refuse(m, h->pool, h->target, h->source, h->port), 0,
-	    "pool %u, target %u: source %u, port %u is not free", h->pool,
-	    h->target, h->source, h->port);
-	h->live = true;
-	m->spots[h->pool][h->target][h->source][h->port].held = true;
+	cr_assert(!waits, "target %u: past those who wait", h->target);
+	note_lease(m, h);
 }
 
 static void
@@ -241,8 +378,9 @@ step_return(struct model *m, struct held *h)
 {
 	static const uint32_t cools_ms[] = { [LEDGER_HOT] = 0,
 		[LEDGER_BRIEF] = LEDGER_BRIEF_MS,
-		[LEDGER_LONG] = LEDGER_LONG_MS };
-	enum ledger_release how = pick(m, 3);
+		[LEDGER_LONG] = LEDGER_LONG_MS,
+		[LEDGER_REUSABLE] = LEDGER_BRIEF_MS };
+	enum ledger_release how = pick(m, 4);
 
 	ledger_return(m->l, &h->lease, how, m->now_ms);
 	forget_lease(m, h, cools_ms[how]);
@@ -276,6 +414,12 @@ step_pool(struct model *m, unsigned pool)
 	struct pool p;
 
 	pool_init(&p, "model");
+	p.rules.order = pick(m, 3) == 0 ? POOL_HASHED : POOL_PACKED;
+	p.rules.sticky =
+	    pick(m, 3) == 0 ? POOL_STICKY_CLIENT : POOL_STICKY_NONE;
+	p.rules.client_bits_v4 = 32;
+	m->share[pool] = pick(m, 3) == 0 ? 1 + pick(m, 100) : 0;
+	p.rules.client_share = (uint8_t)m->share[pool];
 	for (unsigned i = 0; i < SOURCES; i++) {
 		struct prefix prefix = { .base = source_at(pool, i, 0) };
 
@@ -310,6 +454,12 @@ step_worker_dies(struct model *m)
 	uint8_t worker = (uint8_t)(1 + pick(m, WORKERS));
 	uint32_t count = 0;
 
+	for (unsigned i = 0; i < m->waiting;) {
+		if (m->waiters[i].place->worker == worker)
+			m->waiters[i] = m->waiters[--m->waiting];
+		else
+			i++;
+	}
 	for (unsigned i = 0; i < LEASES; i++) {
 		if (m->held[i].live && m->held[i].worker == worker) {
 			forget_lease(m, &m->held[i], 0);
@@ -339,12 +489,20 @@ spoil(struct hold *h)
 		if (slab_owner(l, &l->targets, i / LEDGER_CHUNK) !=
 		    (int)h->shard)
 			continue;
-		t->link.next = t->link.prev = t->chain = t->fresh = 0xdead;
-		t->skip = t->held = 0xdead;
-		memset(t->list, 7, sizeof(t->list));
+		t->link.next = t->link.prev = t->chain = 0xdead;
+		t->held = t->lane.fresh = t->lane.skip = 0xdead;
+		memset(t->lane.list, 7, sizeof(t->lane.list));
 	}
-	h->s->records = h->s->targets = nonsense;
-	h->s->idle = h->s->dying = 99;
+	for (uint32_t i = 1; i < l->extras.chunks * LEDGER_CHUNK; i++) {
+		struct extra *e = ledger_extra(l, i);
+
+		if (slab_owner(l, &l->extras, i / LEDGER_CHUNK) ==
+		    (int)h->shard)
+			e->link.next = e->link.prev = e->chain = 0xdead;
+	}
+	h->s->records = h->s->targets = h->s->extras = nonsense;
+	h->s->idle = h->s->idle_desks = h->s->waited = h->s->dying = 99;
+	h->s->waiting = 77;
 	memset(h->s->count, 3, sizeof(h->s->count));
 	for (uint32_t i = 0; i <= l->bucket_mask; i++)
 		*shard_bucket(h, i) = 0xdead;
@@ -376,11 +534,21 @@ check(struct model *m)
 	struct ledger_totals totals;
 	uint64_t held = 0;
 
+	ledger_serve(m->l, m->now_ms);
+	claim_all(m);
+	/* Nobody waits for what could be had. */
+	for (unsigned i = 0; i < m->waiting; i++) {
+		struct held *h = m->waiters[i].place;
+
+		if (!has_share(m, h))
+			expect_full(m, h->pool, h->target);
+	}
 	fixture_check(m->l);
 	for (unsigned i = 0; i < LEASES; i++)
 		held += m->held[i].live;
 	ledger_totals(m->l, &totals);
 	cr_assert_eq(totals.held, held);
+	cr_assert_eq(totals.waiting, m->waiting);
 	for (unsigned i = 0; i < POOLS * TARGETS; i++) {
 		struct addr to = target_at(i % TARGETS);
 		struct ledger_target t;
@@ -401,6 +569,7 @@ step(struct model *m)
 {
 	struct held *h = &m->held[pick(m, LEASES)];
 
+	claim_all(m);
 	m->now_ms += pick(m, 20);
 	if (pick(m, 3000) == 0)
 		m->now_ms += pick(m, 2 * LEDGER_LONG_MS);
@@ -412,9 +581,14 @@ step(struct model *m)
 		step_worker_dies(m);
 	if (pick(m, 3000) == 0)
 		step_owner_dies(m);
+	if (pick(m, 50) == 0)
+		ledger_serve(m->l, m->now_ms);
+	if (m->waiting > 0 && pick(m, 200) == 0)
+		step_cancel(m);
+	claim_all(m);
 	if (h->live)
 		step_return(m, h);
-	else
+	else if (!is_waiting(m, h))
 		step_lease(m, h);
 }
 
@@ -441,11 +615,16 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
 	}
 	check(m);
 	ledger_totals(m->l, &totals);
-	cr_log_info("%u times full, %u reversed, %u deaths, %llu rebuilds",
+	cr_log_info("%u times full, %u reversed, %u deaths, %llu rebuilds, "
+		    "%u shares, %u queued, %u granted, %u cancelled",
 	    m->full, m->reversed, m->deaths,
-	    (unsigned long long)totals.rebuilds);
+	    (unsigned long long)totals.rebuilds, m->quotas, m->queued,
+	    m->granted, m->cancelled);
 	cr_expect_eq(totals.rebuilds, m->deaths);
 	cr_expect_gt(m->full, 0);
 	cr_expect_gt(m->reversed, 0);
+	cr_expect_gt(m->quotas, 0);
+	cr_expect_gt(m->granted, 0);
+	cr_expect_gt(m->cancelled, 0);
 	free(m);
 }

@@ -23,6 +23,7 @@
 #define PORTS   40
 #define STRIDE  60  /* instructions between two deaths, at most */
 #define LEASES  200 /* of one worker, at most */
+#define TICKETS 20  /* of one worker, at most */
 
 /* Who has a slot towards a target, as the holders see it: set after the lease,
  * cleared before the return. */
@@ -40,6 +41,9 @@ struct worker {
 	unsigned count;
 	struct ledger_lease leases[LEASES];
 	unsigned target[LEASES];
+	unsigned waiting;
+	struct ledger_ticket tickets[TICKETS];
+	unsigned wanted[TICKETS];
 };
 
 static uint32_t
@@ -58,22 +62,64 @@ target_number(unsigned n)
 }
 
 static void
+note_lease(struct worker *w, unsigned target, const struct ledger_lease *lease)
+{
+	uint8_t nobody = 0;
+
+	if (!atomic_compare_exchange_strong(
+		&w->claims->owner[target][lease->source.port - 1000], &nobody,
+		w->number))
+		w->claims->twice++;
+	w->leases[w->count] = *lease;
+	w->target[w->count++] = target;
+}
+
+/* Takes one, or waits for it. */
+static void
 take_one(struct worker *w, uint64_t now_ms)
 {
 	struct ledger_holder holder = { .worker = w->number };
 	unsigned target = next_random(&w->seed) % TARGETS;
 	struct addr a = target_number(target);
 	struct ledger_lease lease;
-	uint8_t nobody = 0;
+	int error = w->waiting == TICKETS
+			? ledger_lease(w->l, 0, &a, &holder, now_ms, &lease)
+			: ledger_queue(w->l, 0, &a, &holder, 1000, now_ms,
+			      &w->tickets[w->waiting], &lease);
 
-	if (ledger_lease(w->l, 0, &a, &holder, now_ms, &lease) != 0)
-		return;
-	if (!atomic_compare_exchange_strong(
-		&w->claims->owner[target][lease.source.port - 1000], &nobody,
-		w->number))
-		w->claims->twice++;
-	w->leases[w->count] = lease;
-	w->target[w->count++] = target;
+	if (error == 0)
+		note_lease(w, target, &lease);
+	else if (error == -EINPROGRESS)
+		w->wanted[w->waiting++] = target;
+}
+
+static void
+claim_granted(struct worker *w, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < w->waiting && w->count < LEASES;) {
+		struct ledger_lease lease;
+
+		if (!ledger_is_granted(w->l, &w->tickets[i])) {
+			i++;
+			continue;
+		}
+		if (ledger_claim(w->l, &w->tickets[i], now_ms, &lease) == 0)
+			note_lease(w, w->wanted[i], &lease);
+		w->waiting--;
+		w->tickets[i] = w->tickets[w->waiting];
+		w->wanted[i] = w->wanted[w->waiting];
+	}
+}
+
+/* What those do who wait: claim, lose patience, serve. */
+static void
+wait_on(struct worker *w, uint64_t now_ms)
+{
+	claim_granted(w, now_ms);
+	if (w->waiting > 0 && next_random(&w->seed) % 8 == 0)
+		ledger_cancel(w->l, &w->tickets[--w->waiting], now_ms);
+	if (next_random(&w->seed) % 16 == 0)
+		ledger_serve(w->l, now_ms);
 }
 
 static void
@@ -93,7 +139,9 @@ give_one(struct worker *w, uint64_t now_ms)
 static void
 work(struct ledger *l, struct claims *claims, uint8_t number, uint64_t seed)
 {
-	struct worker w = { l, claims, number, seed, 0, { { 0 } }, { 0 } };
+	struct worker w = {
+		.l = l, .claims = claims, .number = number, .seed = seed
+	};
 	pid_t parent = getppid();
 
 	while (getppid() == parent) {
@@ -106,6 +154,7 @@ work(struct ledger *l, struct claims *claims, uint8_t number, uint64_t seed)
 			take_one(&w, now_ms);
 		else
 			give_one(&w, now_ms);
+		wait_on(&w, now_ms);
 		claims->inside[number] = 0;
 	}
 	_exit(0);
@@ -163,6 +212,7 @@ expect_nothing_lost(struct ledger *l, uint64_t now_ms)
 
 	ledger_totals(l, &totals);
 	cr_expect_eq(totals.held, 0);
+	cr_expect_eq(totals.waiting, 0);
 	for (unsigned i = 0; i < TARGETS; i++) {
 		struct addr a = target_number(i);
 		unsigned slots =
@@ -334,4 +384,111 @@ Test(ledger_processes, killed_after_any_instruction_they_leave_it_true,
 	cr_expect_eq(w.claims->twice, 0);
 	expect_nothing_lost(w.l, 2 + LEDGER_LONG_MS);
 	fixture_check(w.l);
+}
+
+/* ---- in a queue ---- */
+
+enum queue_step { STEP_QUEUE, STEP_CANCEL, STEP_GRANT, STEP_CLAIM, STEPS };
+
+/* A full target, whose slots worker 2 holds, and who waits for it. */
+struct full {
+	struct ledger_lease last;
+	struct ledger_ticket first, second; /* of workers 1 and 3 */
+};
+
+static int
+ask(struct ledger *l, uint8_t worker, struct ledger_ticket *ticket,
+    struct ledger_lease *lease)
+{
+	struct ledger_holder holder = { .worker = worker, .session = worker };
+	struct addr a = target_number(0);
+
+	return ledger_queue(l, 0, &a, &holder, 100, 1, ticket, lease);
+}
+
+static void
+fill(struct ledger *l, struct full *f, enum queue_step step)
+{
+	struct ledger_lease lease;
+
+	while (ask(l, 2, &f->first, &lease) == 0)
+		f->last = lease;
+	ledger_cancel(l, &f->first, 1);
+	cr_assert_eq(ask(l, 1, &f->first, &lease), -EINPROGRESS);
+	cr_assert_eq(ask(l, 3, &f->second, &lease), -EINPROGRESS);
+	if (step == STEP_CLAIM) {
+		ledger_return(l, &f->last, LEDGER_HOT, 1);
+		cr_assert(ledger_is_granted(l, &f->first));
+	}
+}
+
+static void
+do_queue_stepped(struct ledger *l, struct full *f, enum queue_step step)
+{
+	struct ledger_ticket ticket;
+	struct ledger_lease lease;
+	int result = 0;
+
+	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+	raise(SIGSTOP);
+	if (step == STEP_QUEUE)
+		result = ask(l, 1, &ticket, &lease);
+	else if (step == STEP_CANCEL)
+		ledger_cancel(l, &f->first, 1);
+	else if (step == STEP_GRANT)
+		ledger_return(l, &f->last, LEDGER_HOT, 1);
+	else
+		result = ledger_claim(l, &f->first, 1, &lease);
+	_exit(result != 0 && result != -EINPROGRESS);
+}
+
+/* What one leaves who dies there is true, and the others go on with it. */
+static bool
+die_in_queue(struct ledger *l, enum queue_step step, unsigned steps)
+{
+	struct ledger_totals totals;
+	struct ledger_lease lease;
+	struct full f;
+	bool ended;
+	pid_t pid;
+
+	fill(l, &f, step);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		do_queue_stepped(l, &f, step);
+	ended = kill_after_steps(pid, steps);
+	fixture_check(l);
+	ledger_return_worker(l, 1, 2);
+	ledger_return_worker(l, 2, 2);
+	fixture_check(l);
+	cr_assert(ledger_is_granted(l, &f.second));
+	cr_assert_eq(ledger_claim(l, &f.second, 2, &lease), 0);
+	ledger_return(l, &lease, LEDGER_HOT, 2);
+	ledger_totals(l, &totals);
+	cr_assert_eq(totals.held, 0);
+	cr_assert_eq(totals.waiting, 0);
+	return ended;
+}
+
+Test(ledger_processes, killed_in_a_queue_they_leave_it_true, .timeout = 100)
+{
+	struct ledger *l = fixture_ledger(4000, 1000);
+	uint64_t seed = (uint64_t)time(NULL) ^ (uint64_t)getpid();
+	struct ledger_totals totals;
+
+	if (!may_trace())
+		cr_skip_test("no tracing of children here");
+	fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
+	fixture_set(l, 0, "192.0.2.1", 1000, 1003);
+	for (unsigned step = 0; step < STEPS; step++) {
+		unsigned steps = next_random(&seed) % STRIDE;
+
+		while (!die_in_queue(l, step, steps))
+			steps += 1 + next_random(&seed) % (STRIDE + steps / 3);
+	}
+	ledger_totals(l, &totals);
+	cr_log_info(
+	    "%llu deaths in a lock", (unsigned long long)totals.rebuilds);
+	cr_expect_gt(totals.rebuilds, 0);
 }

@@ -27,6 +27,10 @@ static const struct {
 	{ CLOSE_RESOLVE_FAILED, "resolve_failed", 4 },
 	{ CLOSE_DENIED, "denied", 2 },
 	{ CLOSE_TARGET_FULL, "target_full", 1 },
+	{ CLOSE_QUEUE_FULL, "queue_full", 1 },
+	{ CLOSE_QUOTA_SESSIONS, "quota_sessions", 2 },
+	{ CLOSE_QUOTA_RATE, "quota_rate", 2 },
+	{ CLOSE_QUOTA_SHARE, "quota_share", 2 },
 	{ CLOSE_LEDGER_FULL, "ledger_full", 1 },
 	{ CLOSE_NO_SOURCE, "no_source", 3 },
 	{ CLOSE_DESCRIPTORS, "descriptors", 1 },
@@ -61,8 +65,8 @@ Test(lifecycle, each_reason_has_its_label_and_reply)
 Test(lifecycle, what_is_short_here_is_a_warning)
 {
 	static const enum close_reason warned[] = { CLOSE_LOGIN_BUSY,
-		CLOSE_TARGET_FULL, CLOSE_LEDGER_FULL, CLOSE_DESCRIPTORS,
-		CLOSE_MEMORY };
+		CLOSE_TARGET_FULL, CLOSE_QUEUE_FULL, CLOSE_LEDGER_FULL,
+		CLOSE_DESCRIPTORS, CLOSE_MEMORY };
 	unsigned warnings = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(warned); i++)

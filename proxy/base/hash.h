@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * hash: SipHash-1-3 of three words, for tables whose keys strangers choose: who
+ * does not know the key cannot choose the bucket.
+ */
+#ifndef FOURFOLD_HASH_H
+#define FOURFOLD_HASH_H
+
+#include "base/base.h"
+
+static inline uint64_t
+hash_rotate(uint64_t x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+static inline void
+hash_round(uint64_t v[4])
+{
+	v[0] += v[1];
+	v[1] = hash_rotate(v[1], 13) ^ v[0];
+	v[0] = hash_rotate(v[0], 32);
+	v[2] += v[3];
+	v[3] = hash_rotate(v[3], 16) ^ v[2];
+	v[0] += v[3];
+	v[3] = hash_rotate(v[3], 21) ^ v[0];
+	v[2] += v[1];
+	v[1] = hash_rotate(v[1], 17) ^ v[2];
+	v[2] = hash_rotate(v[2], 32);
+}
+
+static inline uint64_t
+hash_words(const uint64_t key[2], const uint64_t word[3])
+{
+	uint64_t v[4] = { key[0] ^ UINT64_C(0x736f6d6570736575),
+		key[1] ^ UINT64_C(0x646f72616e646f6d),
+		key[0] ^ UINT64_C(0x6c7967656e657261),
+		key[1] ^ UINT64_C(0x7465646279746573) };
+	uint64_t length = UINT64_C(24) << 56;
+
+	for (int i = 0; i < 3; i++) {
+		v[3] ^= word[i];
+		hash_round(v);
+		v[0] ^= word[i];
+	}
+	v[3] ^= length;
+	hash_round(v);
+	v[0] ^= length;
+	v[2] ^= 0xff;
+	for (int i = 0; i < 3; i++)
+		hash_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * ledger_extra: what only some targets have besides their slots: a desk, and on
+ * it the lanes of a sticky pool, and how much each client and user holds.
+ */
+#ifndef FOURFOLD_LEDGER_EXTRA_H
+#define FOURFOLD_LEDGER_EXTRA_H
+
+#include "egress/ledger_shard.h"
+
+/* A cell of extras in `state`, for the target; 0 without memory. */
+uint32_t extra_take(struct hold *h, uint32_t target, enum extra_state state);
+void extra_free(struct hold *h, uint32_t n);
+
+/* The target's desk, made if there is none; 0 without memory. The target must
+ * not be idle. */
+uint32_t desk_of(struct hold *h, uint32_t target);
+
+/* Frees the desk and all that is on it, if there is one. Nobody waits. */
+void desk_free(struct hold *h, uint32_t target);
+
+/* The lane, client's or user's count of the target; 0 when there is none. */
+uint32_t extra_find(const struct hold *h, uint32_t target,
+    enum extra_state state, const uint64_t key[2]);
+
+/* The same, and made if there is none; 0 without memory. */
+uint32_t extra_get(struct hold *h, uint32_t target, enum extra_state state,
+    const uint64_t key[2]);
+
+/* Takes a lane or count from the desk and frees it. */
+void extra_drop(struct hold *h, struct extra *desk, uint32_t n);
+
+/* The lane for records of the source; the target's own where the pool is not
+ * sticky. NULL without memory. */
+struct lane *lane_get(
+    struct hold *h, uint32_t target, const struct pool *p, uint32_t source_id);
+
+/* ---- how much everybody holds ---- */
+
+/* Whose a lease is, as the pool counts it. */
+struct party {
+	const struct pool *pool;
+	uint64_t client[2];
+	uint16_t user;
+};
+
+void party_make(struct party *party, const struct pool *p,
+    const uint64_t client[2], uint16_t user);
+
+/* May the party hold one more slot? 0; -EDQUOT: it has its share; -EBUSY: what
+ * is free is kept for others. */
+MUST_USE int party_admit(
+    const struct hold *h, uint32_t target, const struct party *party);
+
+/* One slot more or less for the party, before the target's count changes.
+ * Without memory it is not counted. */
+void party_add(struct hold *h, uint32_t target, const struct party *party);
+void party_remove(struct hold *h, uint32_t target, const struct party *party);
+
+/* The party of a held record. */
+void party_of_record(
+    const struct record *r, const struct pool *p, struct party *out);
+
+#endif

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: ISC */
+#include "egress/ledger_queue.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct extra *
+extra_at(const struct hold *h, uint32_t n)
+{
+	return ledger_extra(h->l, n);
+}
+
+uint32_t
+queue_length(const struct hold *h, uint32_t target)
+{
+	uint32_t desk = target_desk(ledger_target_at(h->l, target));
+
+	return desk == 0 ? 0 : extra_at(h, desk)->desk.waiting;
+}
+
+bool
+queue_is_empty(const struct hold *h, uint32_t target)
+{
+	return queue_length(h, target) == 0;
+}
+
+/* Do the two take one turn together? */
+static bool
+are_one_client(const struct extra *a, const struct extra *b)
+{
+	if (a->user != 0 || b->user != 0)
+		return a->user == b->user;
+	return a->key[0] == b->key[0] && a->key[1] == b->key[1];
+}
+
+/* The first in the queue of the same client as `e`, or 0. */
+static uint32_t
+find_first(
+    const struct hold *h, const struct extra *desk, const struct extra *e)
+{
+	uint32_t n = desk->desk.turn;
+
+	while (n != 0) {
+		if (are_one_client(extra_at(h, n), e))
+			return n;
+		n = extra_at(h, n)->link.next;
+		if (n == desk->desk.turn)
+			break;
+	}
+	return 0;
+}
+
+static void
+count_waiting(struct hold *h, uint32_t desk, int change)
+{
+	struct extra *d = extra_at(h, desk);
+	uint32_t before = d->desk.waiting;
+
+	d->desk.waiting += (uint32_t)change;
+	if (before == 0)
+		ring_append(h->l, &h->l->extras, &h->s->waited, desk);
+	if (d->desk.waiting == 0)
+		ring_remove(h->l, &h->l->extras, &h->s->waited, desk);
+	atomic_store_explicit(&h->s->waiting,
+	    atomic_load_explicit(&h->s->waiting, memory_order_relaxed) +
+		(uint32_t)change,
+	    memory_order_relaxed);
+}
+
+bool
+queue_append(struct hold *h, uint32_t n)
+{
+	struct extra *e = extra_at(h, n);
+	uint32_t desk = desk_of(h, e->target);
+	struct extra *d = extra_at(h, desk);
+	uint32_t first;
+
+	if (desk == 0)
+		return false;
+	e->chain = 0;
+	first = find_first(h, d, e);
+	if (first == 0) {
+		ring_append(h->l, &h->l->extras, &d->desk.turn, n);
+		e->wait.last = n;
+	} else {
+		extra_at(h, extra_at(h, first)->wait.last)->chain = n;
+		extra_at(h, first)->wait.last = n;
+	}
+	count_waiting(h, desk, 1);
+	return true;
+}
+
+uint32_t
+queue_enter(struct hold *h, uint32_t target, const struct tenant *tenant)
+{
+	uint32_t n = extra_take(h, target, EXTRA_WAITING);
+	struct extra *e = extra_at(h, n);
+
+	if (n == 0)
+		return 0;
+	memcpy(e->key, tenant->client, sizeof(e->key));
+	e->wait.session = tenant->session;
+	e->wait.gen = h->s->next_gen++;
+	e->client_port = tenant->client_port;
+	e->user = tenant->user;
+	e->worker = tenant->worker;
+	extra_enter(e, EXTRA_WAITING);
+	if (!queue_append(h, n)) {
+		extra_free(h, n);
+		return 0;
+	}
+	return n;
+}
+
+void
+queue_remove(struct hold *h, uint32_t n)
+{
+	struct extra *e = extra_at(h, n);
+	uint32_t desk = target_desk(ledger_target_at(h->l, e->target));
+	struct extra *d = extra_at(h, desk);
+	uint32_t first = find_first(h, d, e);
+	uint32_t before = first;
+
+	must(first != 0);
+	if (first == n) {
+		ring_remove(h->l, &h->l->extras, &d->desk.turn, n);
+		if (e->chain != 0) { /* its client's next turn is the last */
+			extra_at(h, e->chain)->wait.last = e->wait.last;
+			ring_append(
+			    h->l, &h->l->extras, &d->desk.turn, e->chain);
+		}
+	} else {
+		while (extra_at(h, before)->chain != n)
+			before = extra_at(h, before)->chain;
+		extra_at(h, before)->chain = e->chain;
+		if (extra_at(h, first)->wait.last == n)
+			extra_at(h, first)->wait.last = before;
+	}
+	e->chain = 0;
+	count_waiting(h, desk, -1);
+}
+
+static void
+post_mail(struct ledger *l, uint8_t worker)
+{
+	if (atomic_exchange(&l->mail[worker], 1) == 0)
+		atomic_fetch_or(
+		    &l->wakes[worker / 64], UINT64_C(1) << worker % 64);
+}
+
+static struct tenant
+tenant_of(const struct extra *e)
+{
+	return (struct tenant){ .client = { e->key[0], e->key[1] },
+		.session = e->wait.session,
+		.client_port = e->client_port,
+		.user = e->user,
+		.worker = e->worker };
+}
+
+/* Takes a slot for cell `n`. 0, or an error of shard_take(). */
+static int
+grant_to(struct hold *h, uint32_t n, uint64_t now_ms)
+{
+	struct extra *e = extra_at(h, n);
+	const struct pool *p =
+	    shard_pool(h, target_pool(ledger_target_at(h->l, e->target)));
+	struct tenant tenant = tenant_of(e);
+	uint32_t taken = 0;
+	int error = shard_take(h, e->target, p, &tenant, now_ms, &taken);
+
+	if (error != 0)
+		return error;
+	queue_remove(h, n);
+	/* Before the record is held: whoever dies in between leaves a grant
+	 * of nothing, that is seen, and not a slot that nobody returns. */
+	e->wait.record = taken;
+	e->wait.record_gen = ledger_record(h->l, taken)->gen + 1;
+	extra_enter(e, EXTRA_GRANTED);
+	shard_hold(h, taken, p, &tenant, now_ms);
+	post_mail(h->l, e->worker);
+	return 0;
+}
+
+/* To the first whose turn it is and who may have one; false when there is
+ * none. */
+static bool
+grant_one(struct hold *h, const struct extra *desk, uint64_t now_ms)
+{
+	uint32_t first = desk->desk.turn;
+	uint32_t n = first;
+
+	do {
+		int error = grant_to(h, n, now_ms);
+
+		if (error == 0)
+			return true;
+		/* Its share, or what is kept for others: the next one. */
+		if (error != -EDQUOT && error != -EBUSY)
+			return false;
+		n = extra_at(h, n)->link.next;
+	} while (n != first);
+	return false;
+}
+
+void
+queue_grant(struct hold *h, uint32_t target, uint64_t now_ms)
+{
+	const struct target *t = ledger_target_at(h->l, target);
+
+	while (!queue_is_empty(h, target) &&
+	       grant_one(h, extra_at(h, target_desk(t)), now_ms))
+		;
+}
+
+bool
+queue_holds_grant(const struct hold *h, const struct extra *e)
+{
+	const struct record *r = ledger_record(h->l, e->wait.record);
+
+	return record_is_held(r) && r->gen == e->wait.record_gen;
+}
+
+/* ---- the public part ---- */
+
+/* Locks the shard of a ticket; false when it is not live any more. */
+static bool
+lock_ticket(
+    struct ledger *l, const struct ledger_ticket *ticket, struct hold *out)
+{
+	const struct extra *e;
+
+	if (!shard_lock_cell(l, &l->extras, ticket->cell, out))
+		return false;
+	e = ledger_extra(l, ticket->cell);
+	if ((extra_state(e) == EXTRA_WAITING ||
+		extra_state(e) == EXTRA_GRANTED) &&
+	    e->wait.gen == ticket->gen)
+		return true;
+	shard_unlock(out);
+	return false;
+}
+
+bool
+ledger_is_granted(struct ledger *l, const struct ledger_ticket *ticket)
+{
+	return atomic_load_explicit(&ledger_extra(l, ticket->cell)->state,
+		   memory_order_acquire) != EXTRA_WAITING;
+}
+
+int
+ledger_claim(struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms,
+    struct ledger_lease *out)
+{
+	struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
+	struct extra *e = ledger_extra(l, ticket->cell);
+	struct addr target;
+	struct hold h;
+	uint64_t pools;
+	int error = -ENOENT;
+
+	if (!lock_ticket(l, ticket, &h)) {
+		ticket->cell = LEDGER_EMPTY_LEASE;
+		return -ENOENT;
+	}
+	if (extra_state(e) == EXTRA_WAITING) {
+		shard_unlock(&h);
+		return -EAGAIN;
+	}
+	if (queue_holds_grant(&h, e)) {
+		shard_fill_lease(&h, e->wait.record, &lease);
+		error = 0;
+	}
+	target = target_addr(ledger_target_at(l, e->target));
+	pools = shard_mirrors(&h, e->target);
+	extra_free(&h, ticket->cell);
+	shard_unlock(&h);
+	ticket->cell = LEDGER_EMPTY_LEASE;
+	if (error == 0 && !ledger_confirm(l, pools, &target, now_ms, &lease))
+		error = -ENOENT;
+	if (error == 0)
+		*out = lease;
+	return error;
+}
+
+void
+ledger_cancel(struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms)
+{
+	struct extra *e = ledger_extra(l, ticket->cell);
+	struct hold h;
+
+	if (lock_ticket(l, ticket, &h)) {
+		uint32_t target = e->target;
+
+		if (extra_state(e) == EXTRA_WAITING) {
+			queue_remove(&h, ticket->cell);
+			extra_free(&h, ticket->cell);
+			shard_settle(&h, target, now_ms);
+		} else {
+			uint32_t record = e->wait.record;
+			bool held = queue_holds_grant(&h, e);
+
+			extra_free(&h, ticket->cell);
+			if (held) /* and so it goes to the next */
+				shard_return(&h, record, LEDGER_HOT, now_ms);
+		}
+		shard_unlock(&h);
+	}
+	ticket->cell = LEDGER_EMPTY_LEASE;
+}
+
+static void
+serve_shard(struct hold *h, uint64_t now_ms)
+{
+	uint32_t n = h->s->waited, count = 0;
+
+	while (n != 0) {
+		count++;
+		n = extra_at(h, n)->link.next;
+		if (n == h->s->waited)
+			break;
+	}
+	n = h->s->waited;
+	/* Only the one at hand can leave the ring. */
+	for (; count > 0; count--) {
+		uint32_t next = extra_at(h, n)->link.next;
+
+		queue_grant(h, extra_at(h, n)->target, now_ms);
+		n = next;
+	}
+}
+
+void
+ledger_serve(struct ledger *l, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < LEDGER_SHARDS; i++) {
+		struct hold h;
+
+		if (atomic_load_explicit(
+			&l->shards[i].waiting, memory_order_relaxed) == 0)
+			continue;
+		h = shard_lock(l, i);
+		serve_shard(&h, now_ms);
+		shard_unlock(&h);
+	}
+}
+
+bool
+ledger_take_wakes(struct ledger *l, uint64_t workers[LEDGER_WAKE_WORDS])
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < LEDGER_WAKE_WORDS; i++) {
+		workers[i] = 0;
+		if (atomic_load_explicit(&l->wakes[i], memory_order_relaxed) !=
+		    0)
+			workers[i] = atomic_exchange(&l->wakes[i], 0);
+		any |= workers[i] != 0;
+	}
+	return any;
+}
+
+bool
+ledger_take_mail(struct ledger *l, uint8_t worker)
+{
+	return atomic_exchange(&l->mail[worker], 0) != 0;
+}

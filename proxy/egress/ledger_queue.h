@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * ledger_queue: who waits for a slot of a full target. Clients (users, where
+ * they log in) take turns; each is served oldest first. All of it under the
+ * lock of the target's shard.
+ */
+#ifndef FOURFOLD_LEDGER_QUEUE_H
+#define FOURFOLD_LEDGER_QUEUE_H
+
+#include "egress/ledger_lane.h"
+
+bool queue_is_empty(const struct hold *h, uint32_t target);
+
+/* How many wait. */
+uint32_t queue_length(const struct hold *h, uint32_t target);
+
+/* Puts the tenant behind those of its client; its cell, or 0 without memory.
+ * The target must not be idle. */
+uint32_t queue_enter(
+    struct hold *h, uint32_t target, const struct tenant *tenant);
+
+/* Puts cell `n`, which waits but is in no queue, at the end of it. False
+ * without memory. */
+bool queue_append(struct hold *h, uint32_t n);
+
+/* Takes a waiting cell out; it is still to be freed. */
+void queue_remove(struct hold *h, uint32_t n);
+
+/* Gives what can be had to those who wait, and posts their workers' mail. */
+void queue_grant(struct hold *h, uint32_t target, uint64_t now_ms);
+
+/* Is what was granted to the cell still held for it? */
+bool queue_holds_grant(const struct hold *h, const struct extra *e);
+
+#endif
