@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -83,6 +84,37 @@ stream_read(struct stream *s, void *bytes, size_t len)
 	return n;
 }
 
+ssize_t
+stream_peek(struct stream *s, void *bytes, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(s->watch.fd, bytes, len, MSG_PEEK);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		s->readable = false;
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return n;
+}
+
+ssize_t
+stream_read_to_pipe(struct stream *s, int pipe, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = splice(s->watch.fd, NULL, pipe, NULL, len,
+		    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		s->readable = false;
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return n;
+}
+
 /*
  * Without TCP_NODELAY the first write of a session goes out at once all the
  * same, so that short sessions do without the call.
@@ -117,6 +149,30 @@ stream_write(struct stream *s, const void *bytes, size_t len)
 	if ((size_t)n < len)
 		s->writable = false;
 	return n;
+}
+
+ssize_t
+stream_write_from_pipe(struct stream *s, int pipe, size_t len)
+{
+	size_t done = 0;
+
+	if (!s->nodelay)
+		write_promptly(s);
+	while (done < len) {
+		ssize_t n = splice(pipe, NULL, s->watch.fd, NULL, len - done,
+		    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+			return -errno;
+		if (n <= 0) {
+			s->writable = false;
+			break;
+		}
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
 }
 
 size_t

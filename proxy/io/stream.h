@@ -51,6 +51,16 @@ ssize_t stream_read(struct stream *s, void *bytes, size_t len);
 /* Writes. The number taken, which may be 0, or a negative errno but EAGAIN. */
 ssize_t stream_write(struct stream *s, const void *bytes, size_t len);
 
+/* Looks at the next bytes: as stream_read(), but they stay. */
+ssize_t stream_peek(struct stream *s, void *bytes, size_t len);
+
+/* Moves bytes into a pipe that is empty: as stream_read(), but that a pipe has
+ * room for so many pieces, so that only -EAGAIN says that there is no more. */
+ssize_t stream_read_to_pipe(struct stream *s, int pipe, size_t len);
+
+/* Moves `len` bytes out of a pipe that holds them: as stream_write(). */
+ssize_t stream_write_from_pipe(struct stream *s, int pipe, size_t len);
+
 /* How many bytes the send buffer has room for now; one system call. */
 size_t stream_room(const struct stream *s);
 

@@ -297,7 +297,7 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 	s->source = s->out.source;
 	session_enter(s, SESSION_RELAYING);
 	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->source);
-	if (relay_start(&s->relay, s->env->loop, &s->client, &s->target,
+	if (relay_start(&s->relay, &s->env->relays, &s->client, &s->target,
 		s->ahead, s->ahead_len, reply, reply_len, on_relay_end,
 		on_relay_active) != 0) {
 		session_close(s, CLOSE_MEMORY);
@@ -687,6 +687,9 @@ int
 session_env_init(struct session_env *env)
 {
 	const struct config *c = env->config;
+	struct relay_limits limits = { .buffer = c->buffer_bytes,
+		.all = c->max_buffer_bytes,
+		.splice = (enum relay_splice)c->splice };
 
 	list_init(&env->sessions);
 	env->count = 0;
@@ -704,6 +707,7 @@ session_env_init(struct session_env *env)
 	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,
 	    on_half_closed_timeout);
 	loop_class_init(env->loop, &env->idle, c->idle_ms, on_idle_timeout);
+	relays_init(&env->relays, env->loop, &limits);
 	dialer_init(&env->dialer, env->loop, &env->egress, c->connect_ms);
 	env->dialer.on_wait = on_dial_waits;
 	env->resolver = resolver_new(env->loop->base, NULL);
@@ -724,6 +728,7 @@ session_env_fini(struct session_env *env)
 	if (env->logins != NULL)
 		login_service_free(env->logins);
 	dialer_fini(&env->dialer);
+	relays_fini(&env->relays);
 	hostnet_fini(&env->hostnet);
 }
 

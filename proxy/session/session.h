@@ -11,6 +11,7 @@
 #define FOURFOLD_SESSION_H
 
 #include "egress/hostnet.h"
+#include "io/relay.h"
 #include "io/resolver.h"
 #include "policy/config.h"
 #include "policy/rules.h"
@@ -34,6 +35,7 @@ struct session_env {
 	const struct config *config;
 	struct egress egress;
 	struct dialer dialer;
+	struct relays relays;
 	struct resolver *resolver;
 	struct login_service *logins; /* NULL when there are no users */
 	struct stats *stats;

@@ -35,6 +35,8 @@ fill_config(struct fixture *f)
 		.connect_ms = 1000,
 		.half_closed_ms = 300000,
 		.keepalive_ms = 60000,
+		.buffer_bytes = 64 * 1024,
+		.max_buffer_bytes = 1024 * 1024,
 		.log_access = true,
 		.listens = &f->listen,
 		.listen_count = 1,

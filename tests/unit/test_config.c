@@ -25,6 +25,7 @@ expect_same_listen(const struct config_listen *a, const struct config_listen *b)
 	cr_expect_eq(a->client_count, b->client_count);
 	cr_expect_eq(a->open, b->open);
 	cr_expect_eq(a->backlog, b->backlog);
+	cr_expect_eq(a->defer_accept, b->defer_accept);
 	cr_expect_eq(a->socket_mode, b->socket_mode);
 	cr_expect_eq(a->egress, b->egress);
 }
@@ -91,6 +92,9 @@ expect_same(const struct config *a, const struct config *b)
 	cr_expect_eq(a->half_closed_ms, b->half_closed_ms);
 	cr_expect_eq(a->idle_ms, b->idle_ms);
 	cr_expect_eq(a->keepalive_ms, b->keepalive_ms);
+	cr_expect_eq(a->splice, b->splice);
+	cr_expect_eq(a->buffer_bytes, b->buffer_bytes);
+	cr_expect_eq(a->max_buffer_bytes, b->max_buffer_bytes);
 	cr_expect_eq(a->log_level, b->log_level);
 	cr_expect_eq(a->log_access, b->log_access);
 	cr_assert_eq(a->listen_count, b->listen_count);
@@ -117,6 +121,9 @@ Test(config, without_text_the_defaults_are_as_documented)
 	cr_expect_eq(c->half_closed_ms, 300000);
 	cr_expect_eq(c->idle_ms, 0);
 	cr_expect_eq(c->keepalive_ms, 60000);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_NO);
+	cr_expect_eq(c->buffer_bytes, 64 * 1024);
+	cr_expect_eq(c->max_buffer_bytes, 64 * 1024 * 1024);
 	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
 	cr_expect(c->log_access);
 	cr_assert_eq(c->listen_count, 1);
@@ -130,6 +137,7 @@ Test(config, without_text_the_defaults_are_as_documented)
 	cr_expect_eq(c->listens[0].client_count, 0);
 	cr_expect_not(c->listens[0].open);
 	cr_expect_eq(c->listens[0].backlog, 4096);
+	cr_expect_not(c->listens[0].defer_accept);
 	cr_expect_eq(c->listens[0].socket_mode, 0666);
 	cr_assert_eq(c->egress_count, 1);
 	cr_expect_str_eq(c->egresses[0].name, "default");
@@ -189,16 +197,16 @@ Test(config, the_file_that_is_installed_says_the_defaults)
 {
 	static const char *const keys[] = { "workers", "max-sessions", "user",
 		"drain-timeout", "address", "auth", "# clients", "open",
-		"backlog", "socket-mode", "# egress", "# addresses", "ports",
-		"bind", "order", "sticky", "cooldown", "wait", "queue",
-		"# password", "# max-sessions", "# max-rate", "# max-share",
-		"# reserve", "client-prefix-v4", "client-prefix-v6",
-		"client-max-sessions", "client-max-rate", "client-max-share",
-		"user-max-sessions", "user-max-rate", "user-max-share",
-		"handshake", "connect", "half-closed", "idle", "keepalive",
-		"target", "target-critical", "exhaustion", "cooling",
-		"strangers", "descriptors", "# socket", "mode", "group",
-		"level", "access" };
+		"backlog", "defer-accept", "socket-mode", "# egress",
+		"# addresses", "ports", "bind", "order", "sticky", "cooldown",
+		"wait", "queue", "# password", "# max-sessions", "# max-rate",
+		"# max-share", "# reserve", "client-prefix-v4",
+		"client-prefix-v6", "client-max-sessions", "client-max-rate",
+		"client-max-share", "user-max-sessions", "user-max-rate",
+		"user-max-share", "handshake", "connect", "half-closed", "idle",
+		"keepalive", "splice", "buffer", "max-buffer-memory", "target",
+		"target-critical", "exhaustion", "cooling", "strangers",
+		"descriptors", "# socket", "mode", "group", "level", "access" };
 	struct config *defaults = config_text_good(NULL), *c;
 	char text[32768], key[64];
 	FILE *file = fopen(FOURFOLD_SOURCE_DIR "/conf/fourfold.conf", "r");
@@ -227,7 +235,8 @@ Test(config, the_description_has_every_section_and_option)
 		"  user = auto|NAME\n", "  drain-timeout = DURATION",
 		"  address = list of IP:PORT", "  auth = none|password\n",
 		"  clients = list of IP", "  open = no|yes\n",
-		"  backlog = ", "  socket-mode = ", "  egress = NAME\n",
+		"  backlog = ", "  defer-accept = no|yes\n",
+		"  socket-mode = ", "  egress = NAME\n",
 		"  addresses = ", "  ports = auto or ",
 		"  bind = auto|range|explicit|kernel\n",
 		"  order = packed|hashed\n", "  sticky = none|client|user\n",
@@ -249,9 +258,12 @@ Test(config, the_description_has_every_section_and_option)
 		"  group = auto|NAME\n",
 		"  password = HASH (by fourfold passwd)\n", "  handshake = ",
 		"  connect = ", "  half-closed = ", "  idle = off",
-		"  keepalive = off", "  level = error|warning|info|debug\n",
-		"  access = no|yes\n", "Default: 127.0.0.1:1080\n",
-		"Default: all clients\n", "Default: as in [limits]\n" };
+		"  keepalive = off", "[relay]", "  splice = no|yes|auto\n",
+		"  buffer = SIZE (4K..1M)\n",
+		"  max-buffer-memory = SIZE (64K..64G)\n",
+		"  level = error|warning|info|debug\n", "  access = no|yes\n",
+		"Default: 127.0.0.1:1080\n", "Default: all clients\n",
+		"Default: as in [limits]\n" };
 	char *text;
 	size_t size;
 	FILE *stream = open_memstream(&text, &size);
@@ -279,6 +291,10 @@ Test(config, every_option_arrives_in_the_snapshot)
 					    "half-closed = 2d\n"
 					    "idle = 90m\n"
 					    "keepalive = off\n"
+					    "[relay]\n"
+					    "splice = auto\n"
+					    "buffer = 128K\n"
+					    "max-buffer-memory = 2G\n"
 					    "[log]\n"
 					    "level = debug\n"
 					    "access = no\n");
@@ -292,6 +308,9 @@ Test(config, every_option_arrives_in_the_snapshot)
 	cr_expect_eq(c->half_closed_ms, 2 * 86400000u);
 	cr_expect_eq(c->idle_ms, 90 * 60000);
 	cr_expect_eq(c->keepalive_ms, 0);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_AUTO);
+	cr_expect_eq(c->buffer_bytes, 128 * 1024);
+	cr_expect_eq(c->max_buffer_bytes, UINT64_C(2) << 30);
 	cr_expect_eq(c->log_level, LOG_LEVEL_DEBUG);
 	cr_expect_not(c->log_access);
 	config_free(c);
@@ -395,6 +414,7 @@ Test(config, a_listener_has_all_its_addresses)
 			     "  10.0.0.0/8\n"
 			     "  2001:db8::1\n"
 			     "open = yes\nbacklog = 10\nsocket-mode = 600\n"
+			     "defer-accept = yes\n"
 			     "egress = b\n"
 			     "[egress a]\naddresses = 192.0.2.1\n"
 			     "[egress b]\naddresses = 192.0.2.2\n" USER);
@@ -424,6 +444,7 @@ Test(config, a_listener_has_all_its_addresses)
 	    prefix_format(&l->clients[1], text), "2001:db8::1/128");
 	cr_expect(l->open);
 	cr_expect_eq(l->backlog, 10);
+	cr_expect(l->defer_accept);
 	cr_expect_eq(l->socket_mode, 0600);
 	cr_expect_eq(l->egress, 1);
 	config_free(c);
@@ -493,7 +514,7 @@ static const struct config_text_case text_cases[] = {
 	{ "[]\n", "1", "is no section" },
 	{ "[nothing of ours]\n", "1",
 	    "\"nothing\" is no section; expected proxy, listen NAME, egress "
-	    "NAME, user NAME, limits, timeouts, alarms, control, log" },
+	    "NAME, user NAME, limits, timeouts, relay, alarms, control, log" },
 	{ "[proxy]\n[proxy]\nworkers = 0\n", "2 3", "line 1 has the first" },
 	{ "[listen a]\n[egress b]\n[listen a]\n", "3",
 	    "a second [listen] section named \"a\": line 1 has the first" },
