@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include "base/log.h"
 
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -20,6 +21,9 @@
 _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one write to a pipe");
 
 #define DAY_SECONDS 86400
+
+/* What a burst takes beyond this goes back to the system; whole pages. */
+#define RESIDENT_BYTES (64 * 1024)
 
 static const struct {
 	const char *name, *priority; /* syslog's, for the journal */
@@ -46,6 +50,17 @@ log_init(struct log *log, int fd, enum log_level level, enum log_style style)
 	log->sent = log->used = 0;
 	log->dropped = 0;
 	log->date[0] = '\0';
+	log->buf = NULL;
+	log->touched = 0;
+}
+
+void
+log_fini(struct log *log)
+{
+	if (log->buf != NULL)
+		munmap(log->buf, LOG_BUFFER_BYTES);
+	log->buf = NULL;
+	log->sent = log->used = 0;
 }
 
 enum log_style
@@ -144,17 +159,32 @@ put_time(struct log *log, uint64_t epoch_ms)
 	put_text(log, text);
 }
 
+/* Mapped, so that pages are taken as they are used and can be given back. */
+static bool
+map_buffer(struct log *log)
+{
+	void *memory = mmap(NULL, LOG_BUFFER_BYTES, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return false;
+	log->buf = memory;
+	return true;
+}
+
 /* For one more line. */
 static bool
 make_room(struct log *log)
 {
-	if (log->used + LINE_MAX_BYTES <= sizeof(log->buf))
+	if (log->buf == NULL && !map_buffer(log))
+		return false;
+	if (log->used + LINE_MAX_BYTES <= LOG_BUFFER_BYTES)
 		return true;
 	(void)log_flush(log);
 	memmove(log->buf, log->buf + log->sent, log->used - log->sent);
 	log->used -= log->sent;
 	log->sent = 0;
-	return log->used + LINE_MAX_BYTES <= sizeof(log->buf);
+	return log->used + LINE_MAX_BYTES <= LOG_BUFFER_BYTES;
 }
 
 void
@@ -311,6 +341,8 @@ log_end(struct log *log)
 		return;
 	log->writing = false;
 	log->buf[log->used++] = '\n';
+	if (log->used > log->touched)
+		log->touched = log->used;
 	if (log->line_level <= LOG_LEVEL_WARNING)
 		log_flush(log);
 }
@@ -359,6 +391,17 @@ write_chunk(const struct log *log, const char *bytes, size_t len)
 	return write(log->fd, bytes, len);
 }
 
+/* The memory of a burst, once it is written. */
+static void
+give_back(struct log *log)
+{
+	if (log->touched <= RESIDENT_BYTES)
+		return;
+	(void)madvise(log->buf + RESIDENT_BYTES,
+	    LOG_BUFFER_BYTES - RESIDENT_BYTES, MADV_DONTNEED);
+	log->touched = RESIDENT_BYTES;
+}
+
 /* Writes as many lines as the descriptor takes; true when all. */
 static bool
 write_out(struct log *log)
@@ -375,6 +418,7 @@ write_out(struct log *log)
 		log->sent += (size_t)n;
 	}
 	log->sent = log->used = 0;
+	give_back(log);
 	return true;
 }
 

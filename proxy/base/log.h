@@ -4,7 +4,8 @@
  *
  * A line is built with log_begin(), log_field...(), log_end(), and kept until
  * log_flush(), which a worker calls once a loop pass. Lines at warning and
- * above are flushed at once. When the reader blocks (the descriptor is a full
+ * above are flushed at once. The memory for a burst of lines is given back when
+ * it is written. When the reader blocks (the descriptor is a full
  * pipe) lines are dropped and counted, and the count is logged when it reads
  * again. A secret is never among the fields: callers do not pass any.
  */
@@ -26,6 +27,9 @@ enum log_style {
 		      */
 };
 
+/* Room for thousands of sessions that end at once while the reader is busy. */
+#define LOG_BUFFER_BYTES (1024 * 1024)
+
 struct log {
 	int fd;
 	enum log_level level; /* what is less urgent is not logged */
@@ -40,14 +44,16 @@ struct log {
 	uint64_t dropped; /* lines lost since the last flush that worked */
 	int64_t day;      /* that `date` is of, counted from the epoch */
 	char date[16];    /* "2026-11-22T"; "" at first */
-	/* Room for thousands of sessions that end at once, while the reader is
-	 * busy; pages are touched when it is. */
-	char buf[1024 * 1024];
+	char *buf;        /* mapped with the first line */
+	size_t touched;   /* so much of it has been used and takes memory */
 };
 
 /* Does not own `fd`. */
 void log_init(
     struct log *log, int fd, enum log_level level, enum log_style style);
+
+/* What is buffered is lost. */
+void log_fini(struct log *log);
 
 /* LOG_JOURNAL when `fd` is the journal's stream (JOURNAL_STREAM is its
  * "device:inode"), else LOG_PLAIN. */

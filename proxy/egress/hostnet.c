@@ -2,24 +2,17 @@
 #include "egress/hostnet.h"
 
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <errno.h>
-#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The kernel fills what the reader offers, up to 32 KiB a message. */
-#define DUMP_BYTES 32768
+#include "egress/netlink.h"
 
 /* A dump that the table changed under is begun again, so often at most. */
 #define DUMP_TRIES 5
-
-#ifndef NETLINK_GET_STRICT_CHK
-#define NETLINK_GET_STRICT_CHK 12
-#endif
 
 struct request {
 	struct nlmsghdr head;
@@ -34,8 +27,6 @@ struct prefixes {
 /* What one dump gathers. */
 struct table {
 	struct prefixes local, broadcast;
-	bool interrupted; /* the table changed meanwhile */
-	bool done;
 };
 
 void
@@ -92,9 +83,9 @@ prefixes_of_type(struct table *t, unsigned type)
 }
 
 static int
-add_route(struct table *t, struct nlmsghdr *head)
+add_route(struct table *t, const struct nlmsghdr *head)
 {
-	struct rtmsg *route = NLMSG_DATA(head);
+	const struct rtmsg *route = NLMSG_DATA(head);
 	struct prefixes *to = prefixes_of_type(t, route->rtm_type);
 	uint32_t table = route->rtm_table;
 	uint8_t ip[16] = { 0 };
@@ -102,7 +93,7 @@ add_route(struct table *t, struct nlmsghdr *head)
 	struct prefix p;
 	int left = (int)RTM_PAYLOAD(head);
 
-	for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
+	for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
 		if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == ip_len)
 			memcpy(ip, RTA_DATA(a), ip_len);
@@ -119,49 +110,12 @@ add_route(struct table *t, struct nlmsghdr *head)
 }
 
 static int
-add_message(struct table *t, struct nlmsghdr *head)
+on_route(const struct nlmsghdr *message, void *arg)
 {
-	if (head->nlmsg_flags & NLM_F_DUMP_INTR)
-		t->interrupted = true;
-	if (head->nlmsg_type == NLMSG_DONE) {
-		t->done = true;
+	if (message->nlmsg_type != RTM_NEWROUTE ||
+	    message->nlmsg_len < NLMSG_LENGTH(sizeof(struct rtmsg)))
 		return 0;
-	}
-	if (head->nlmsg_type == NLMSG_ERROR) {
-		const struct nlmsgerr *e = NLMSG_DATA(head);
-
-		if (head->nlmsg_len < NLMSG_LENGTH(sizeof(*e)))
-			return -EPROTO;
-		return e->error < 0 ? e->error : -EPROTO;
-	}
-	if (head->nlmsg_type != RTM_NEWROUTE ||
-	    head->nlmsg_len < NLMSG_LENGTH(sizeof(struct rtmsg)))
-		return 0;
-	return add_route(t, head);
-}
-
-static int
-read_replies(int fd, uint8_t *buf, struct table *t)
-{
-	while (!t->done) {
-		ssize_t len = recv(fd, buf, DUMP_BYTES, MSG_TRUNC);
-
-		if (len < 0 && errno == EINTR)
-			continue;
-		if (len < 0)
-			return -errno;
-		if (len == 0 || len > DUMP_BYTES)
-			return -EMSGSIZE;
-		for (struct nlmsghdr *head = (void *)buf;
-		     NLMSG_OK(head, len) && !t->done;
-		     head = NLMSG_NEXT(head, len)) {
-			int error = add_message(t, head);
-
-			if (error != 0)
-				return error;
-		}
-	}
-	return 0;
+	return add_route(arg, message);
 }
 
 /* One family's local table, added to `t`. */
@@ -174,71 +128,42 @@ dump(int fd, uint8_t family, struct table *t)
 		    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.route = { .rtm_family = family, .rtm_table = RT_TABLE_LOCAL },
 	};
-	uint8_t *buf;
-	int error;
 
-	if (send(fd, &request, sizeof(request), 0) < 0)
-		return -errno;
-	buf = malloc(DUMP_BYTES);
-	if (buf == NULL)
-		return -ENOMEM;
-	t->done = false;
-	error = read_replies(fd, buf, t);
-	free(buf);
-	return error;
+	return netlink_dump(fd, &request.head, on_route, t);
 }
 
-/* The descriptor, or a negative errno. */
-static int
-open_netlink(void)
-{
-	/* The kernel answers a dump inside the call: this is for the day it
-	 * does not. */
-	const struct timeval patience = { .tv_sec = 1 };
-	const int on = 1;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-
-	if (fd < 0)
-		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-	return fd;
-}
-
-/* A socket a try: what a broken-off dump left must not be read by the next. */
+/* -ESTALE as of netlink_dump(). */
 static int
 read_table(struct table *t)
 {
-	int fd = open_netlink();
-	int error;
+	int fd = netlink_open(NETLINK_ROUTE);
+	int v4, v6;
 
 	if (fd < 0)
 		return fd;
-	error = dump(fd, AF_INET, t);
-	if (error == 0)
-		error = dump(fd, AF_INET6, t);
+	v4 = dump(fd, AF_INET, t);
+	v6 = v4 == 0 || v4 == -ESTALE ? dump(fd, AF_INET6, t) : 0;
 	/* A kernel without IPv6, or with it switched off, has no such table. */
-	if (error == -EOPNOTSUPP || error == -ENOENT || error == -EAFNOSUPPORT)
-		error = 0;
+	if (v6 == -EOPNOTSUPP || v6 == -ENOENT || v6 == -EAFNOSUPPORT)
+		v6 = 0;
 	close(fd);
-	return error;
+	return v6 != 0 ? v6 : v4;
 }
 
 int
 hostnet_refresh(struct hostnet *h, uint64_t now_ms, uint64_t max_age_ms)
 {
 	struct table t = { 0 };
-	int error;
+	int error = -ESTALE;
 
 	if (h->read_ms != 0 && now_ms - h->read_ms <= max_age_ms)
 		return 0;
-	for (int tries = 0; tries < DUMP_TRIES; tries++) {
+	for (int tries = 0; tries < DUMP_TRIES && error == -ESTALE; tries++) {
 		table_clear(&t);
 		error = read_table(&t);
-		if (error != 0 || !t.interrupted)
-			break;
 	}
-	if (error != 0) {
+	/* A table that changes all the time is taken as it was seen. */
+	if (error != 0 && error != -ESTALE) {
 		table_clear(&t);
 		return error;
 	}
@@ -271,6 +196,21 @@ bool
 hostnet_is_broadcast(const struct hostnet *h, const struct addr *a)
 {
 	return any_contains(h->broadcast, h->broadcast_count, a);
+}
+
+bool
+hostnet_find_broadcast(
+    const struct hostnet *h, const struct prefix *p, struct addr *out)
+{
+	for (size_t i = 0; i < h->broadcast_count; i++) {
+		const struct prefix *b = &h->broadcast[i];
+
+		if (b->base.family == ADDR_V4 && prefix_overlaps(b, p)) {
+			*out = b->base;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* `p` cut in two; it has more than one address. */

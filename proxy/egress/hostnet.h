@@ -29,6 +29,10 @@ MUST_USE int hostnet_refresh(
 bool hostnet_is_local(const struct hostnet *h, const struct addr *a);
 bool hostnet_is_broadcast(const struct hostnet *h, const struct addr *a);
 
+/* The broadcast address of IPv4 that `p` has in it, if there is one. */
+bool hostnet_find_broadcast(
+    const struct hostnet *h, const struct prefix *p, struct addr *out);
+
 /* Is each address of `p` local? Several routes may share the prefix. */
 bool hostnet_covers(const struct hostnet *h, const struct prefix *p);
 

@@ -35,8 +35,12 @@
 #define LEDGER_WORKERS_MAX 255
 #define LEDGER_KEY_BYTES   16
 
-/* How long a slot cools, in ms from the moment of close(). */
-#define LEDGER_BRIEF_MS 1000
+/*
+ * How long a slot cools, in ms from the moment of close(). Briefly: Linux gives
+ * a TIME_WAIT away when more than a second has gone since it began, which may
+ * be a pass of the loop later than the time that we know.
+ */
+#define LEDGER_BRIEF_MS 1100
 #define LEDGER_LONG_MS  62000
 
 struct ledger; /* the shared block, as mapped in this process */
@@ -54,7 +58,7 @@ enum ledger_release {
 struct ledger_holder {
 	struct addr client; /* family NONE for a unix socket's client */
 	uint64_t session;
-	uint16_t user;  /* its id; 0: nobody */
+	uint16_t user;  /* its id, the same over reloads; 0: nobody */
 	uint8_t worker; /* 1 .. LEDGER_WORKERS_MAX */
 };
 

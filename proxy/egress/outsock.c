@@ -8,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "egress/strangers.h"
+
 #ifndef IP_LOCAL_PORT_RANGE
 #define IP_LOCAL_PORT_RANGE 51
 #endif
@@ -26,6 +28,9 @@
 #define SAMPLE_EVERY 256
 
 #define IGNORED_LOG_MS 60000
+
+/* Between two looks at all sockets of the host for a stranger. */
+#define LOOK_EVERY_MS 1000
 
 void
 outsock_init(struct outsock *o)
@@ -207,6 +212,24 @@ port_is_blocked(
 	return true;
 }
 
+/* Who it is, as far as it costs a worker little. */
+static void
+log_stranger(struct egress *e, uint16_t port, uint64_t now_ms)
+{
+	bool look = e->looked_ms == 0 || now_ms - e->looked_ms >= LOOK_EVERY_MS;
+	struct stranger s;
+
+	if (look)
+		e->looked_ms = now_ms;
+	if (strangers_find(port, look ? STRANGERS_LOOK_MAX : 0, &s) != 0) {
+		log_text(e->log, "stranger", "unknown");
+		return;
+	}
+	log_addr(e->log, "stranger", &s.local);
+	log_text(e->log, "stranger_state", stranger_state_name(s.state));
+	log_number(e->log, "stranger_uid", s.uid);
+}
+
 static void
 rest_port(struct egress *e, uint16_t port, uint64_t now_ms)
 {
@@ -216,8 +239,10 @@ rest_port(struct egress *e, uint16_t port, uint64_t now_ms)
 	log_begin(e->log, LOG_LEVEL_WARNING, "port_blocked");
 	log_number(e->log, "port", port);
 	log_number(e->log, "rest_s", PORT_REST_MS / 1000);
+	log_stranger(e, port, now_ms);
 	log_text(e->log, "msg",
-	    "another program has bound or listens on this port of the pool");
+	    "another program has bound or listens on this port of the pool: "
+	    "fourfold check names it");
 	log_end(e->log);
 }
 

@@ -33,6 +33,7 @@ struct egress {
 	 * and who waits looks now and then. */
 	void (*wake)(void *arg, uint8_t worker);
 	void *wake_arg;
+	uint64_t looked_ms; /* at all sockets, for a stranger */
 };
 
 struct outsock {

@@ -4,10 +4,8 @@
 #include <sys/socket.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,118 +14,12 @@
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
-#ifndef IP_LOCAL_PORT_RANGE
-#define IP_LOCAL_PORT_RANGE 51
-#endif
 #ifndef IPV6_FREEBIND
 #define IPV6_FREEBIND 78
 #endif
 
-#define SYSCTL_DIR "/proc/sys/net/ipv4/"
-
-/* The list of reserved ports has 384 KiB at its longest. */
-#define SYSCTL_BYTES (512 * 1024)
-
-/* What Linux has where nothing else was set. */
-#define PORT_FIRST         32768
-#define PORT_LAST          60999
-#define UNPRIVILEGED_FIRST 1024
-#define TW_REUSE           2
-
-/* The whole of the file, to be freed; NULL when there is none. */
-static char *
-read_sysctl(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *text;
-	size_t used = 0;
-	ssize_t len = 1;
-
-	if (fd < 0)
-		return NULL;
-	text = malloc(SYSCTL_BYTES);
-	while (text != NULL && len > 0 && used < SYSCTL_BYTES - 1) {
-		len = read(fd, text + used, SYSCTL_BYTES - 1 - used);
-		if (len > 0)
-			used += (size_t)len;
-	}
-	close(fd);
-	if (text != NULL)
-		text[used] = '\0';
-	return text;
-}
-
-static int
-read_number(const char *path, int otherwise)
-{
-	char *text = read_sysctl(path);
-	int value;
-
-	if (text == NULL || sscanf(text, "%d", &value) != 1)
-		value = otherwise;
-	free(text);
-	return value;
-}
-
-static void
-read_port_range(struct preflight_host *host)
-{
-	char *text = read_sysctl(SYSCTL_DIR "ip_local_port_range");
-	unsigned first, last;
-
-	if (text != NULL && sscanf(text, "%u %u", &first, &last) == 2 &&
-	    first <= last && last <= UINT16_MAX) {
-		host->port_first = (uint16_t)first;
-		host->port_last = (uint16_t)last;
-	}
-	free(text);
-}
-
-static void
-read_reserved(struct preflight_host *host)
-{
-	char *text = read_sysctl(SYSCTL_DIR "ip_local_reserved_ports");
-
-	/* What cannot be read reserves nothing; connect() will tell. */
-	if (text != NULL && preflight_parse_ports(text, host->reserved) != 0)
-		memset(host->reserved, 0, sizeof(host->reserved));
-	free(text);
-}
-
-static void
-probe_options(struct preflight_host *host)
-{
-	const uint32_t range = host->port_first | (uint32_t)host->port_last
-						      << 16;
-	const int on = 1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	host->range_option = setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE,
-				 &range, sizeof(range)) == 0;
-	host->no_port_option =
-	    setsockopt(
-		fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) == 0;
-	close(fd);
-}
-
-void
-preflight_read(struct preflight_host *host)
-{
-	memset(host, 0, sizeof(*host));
-	host->port_first = PORT_FIRST;
-	host->port_last = PORT_LAST;
-	read_port_range(host);
-	read_reserved(host);
-	host->unprivileged_first = (uint16_t)read_number(
-	    SYSCTL_DIR "ip_unprivileged_port_start", UNPRIVILEGED_FIRST);
-	host->tw_reuse = read_number(SYSCTL_DIR "tcp_tw_reuse", TW_REUSE);
-	host->timestamps = read_number(SYSCTL_DIR "tcp_timestamps", 1) != 0;
-	probe_options(host);
-}
+/* Of more addresses that are not to be had, only how many is told. */
+#define FAILED_SOURCES_TOLD 8
 
 static int
 try_bind(const struct addr *a, bool freebind)
@@ -157,6 +49,15 @@ is_single(const struct prefix *p)
 	return p->bits == (p->base.family == ADDR_V4 ? 32 : 128);
 }
 
+/* A longer prefix counts as its first so many addresses: see pool.c. */
+static struct addr
+last_source(const struct prefix *p)
+{
+	unsigned bits = (p->base.family == ADDR_V4 ? 32 : 128) - p->bits;
+
+	return prefix_address(p, (UINT64_C(1) << (bits < 24 ? bits : 24)) - 1);
+}
+
 /*
  * A single address: what bind() says, which is also right for one that
  * ip_nonlocal_bind lets through on purpose. Of an IPv6 route of type local
@@ -167,10 +68,9 @@ static int
 check_source(const struct hostnet *net, const struct prefix *p)
 {
 	bool is_v6 = p->base.family == ADDR_V6;
+	struct addr last = last_source(p);
 	int error = 0;
 
-	if (addr_is_unspecified_ip(&p->base))
-		return 0;
 	if (is_single(p)) {
 		error = try_bind(&p->base, false);
 		if (error == 0 || !is_v6)
@@ -178,56 +78,101 @@ check_source(const struct hostnet *net, const struct prefix *p)
 	}
 	if (!hostnet_covers(net, p))
 		return error != 0 ? error : -EADDRNOTAVAIL;
-	return try_bind(&p->base, is_v6);
+	error = try_bind(&p->base, is_v6);
+	return error == 0 ? try_bind(&last, is_v6) : error;
 }
 
-static int
-fail_source(const struct preflight_wish *wish, const struct prefix *p,
-    int error, char *text, size_t size)
+/* What is being checked, and where words of it go. */
+struct sources {
+	struct hostnet net;
+	const struct preflight_wish *wish;
+	char *text;
+	size_t size;
+	unsigned failed;
+};
+
+static void
+fail_source(struct sources *s, const struct prefix *p, int error)
 {
+	const char *name = s->wish->name;
 	bool is_v6 = p->base.family == ADDR_V6;
 	char what[ADDR_TEXT_MAX], prefix[ADDR_TEXT_MAX];
 
 	prefix_format(p, prefix);
 	addr_format_ip(&p->base, what);
 	if (error != -EADDRNOTAVAIL)
-		snprintf(text, size, "egress %s: %s cannot be bound: %s",
-		    wish->name, is_single(p) ? what : prefix, strerror(-error));
+		preflight_say(s->text, s->size, name, "%s cannot be bound: %s",
+		    is_single(p) ? what : prefix, strerror(-error));
 	else if (is_single(p))
-		snprintf(text, size,
-		    "egress %s: %s is not an address of this host;"
+		preflight_say(s->text, s->size, name,
+		    "%s is not an address of this host;"
 		    " this mends it: ip address add %s dev lo",
-		    wish->name, what, prefix);
+		    what, prefix);
 	else
-		snprintf(text, size,
-		    "egress %s: not all of %s is local to this host;"
+		preflight_say(s->text, s->size, name,
+		    "not all of %s is local to this host;"
 		    " this mends it: ip%s route add local %s dev lo",
-		    wish->name, prefix, is_v6 ? " -6" : "", prefix);
-	return -EINVAL;
+		    prefix, is_v6 ? " -6" : "", prefix);
+}
+
+/* bind() takes it, and connect() then another source address. */
+static void
+fail_broadcast(
+    struct sources *s, const struct prefix *p, const struct addr *broadcast)
+{
+	char prefix[ADDR_TEXT_MAX], ip[ADDR_TEXT_MAX];
+
+	addr_format_ip(broadcast, ip);
+	preflight_say(s->text, s->size, s->wish->name,
+	    "%s of %s is a broadcast address and no source; name addresses"
+	    " without it, or this mends it: ip route del table local"
+	    " broadcast %s",
+	    ip, prefix_format(p, prefix), ip);
+}
+
+static void
+check_one(struct sources *s, const struct prefix *p)
+{
+	struct addr broadcast;
+	bool is_broadcast;
+	int error;
+
+	if (addr_is_unspecified_ip(&p->base))
+		return;
+	is_broadcast = hostnet_find_broadcast(&s->net, p, &broadcast);
+	error = is_broadcast ? 0 : check_source(&s->net, p);
+	if (!is_broadcast && error == 0)
+		return;
+	if (++s->failed > FAILED_SOURCES_TOLD)
+		return;
+	if (is_broadcast)
+		fail_broadcast(s, p, &broadcast);
+	else
+		fail_source(s, p, error);
 }
 
 static int
 check_sources(const struct preflight_wish *wish, char *text, size_t size)
 {
-	struct hostnet net;
-	int error, result = 0;
+	struct sources s = { .wish = wish, .text = text, .size = size };
+	int error;
 
-	hostnet_init(&net);
-	error = hostnet_refresh(&net, 0, 0);
+	hostnet_init(&s.net);
+	error = hostnet_refresh(&s.net, 0, 0);
 	if (error != 0) {
-		snprintf(text, size,
-		    "egress %s: the local routing table cannot be read: %s",
-		    wish->name, strerror(-error));
+		preflight_say(text, size, wish->name,
+		    "the local routing table cannot be read: %s",
+		    strerror(-error));
 		return -EINVAL;
 	}
-	for (size_t i = 0; i < wish->address_count && result == 0; i++) {
-		error = check_source(&net, &wish->addresses[i]);
-		if (error != 0)
-			result = fail_source(
-			    wish, &wish->addresses[i], error, text, size);
-	}
-	hostnet_fini(&net);
-	return result;
+	for (size_t i = 0; i < wish->address_count; i++)
+		check_one(&s, &wish->addresses[i]);
+	if (s.failed > FAILED_SOURCES_TOLD)
+		preflight_say(text, size, wish->name,
+		    "and %u more of addresses= are not to be had",
+		    s.failed - FAILED_SOURCES_TOLD);
+	hostnet_fini(&s.net);
+	return s.failed == 0 ? 0 : -EINVAL;
 }
 
 int
@@ -238,8 +183,9 @@ preflight_pool(const struct preflight_host *host,
 	struct pool pool;
 	int result = preflight_plan(host, wish, &pool, error, warning, size);
 
-	if (result == 0 && wish->address_count != 0)
-		result = check_sources(wish, error, size);
+	/* Whatever is wrong is told at once. */
+	if (wish->address_count != 0 && check_sources(wish, error, size) != 0)
+		result = -EINVAL;
 	if (result == 0)
 		*out = pool;
 	return result;

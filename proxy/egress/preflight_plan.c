@@ -38,38 +38,52 @@ bit_is_set(const uint8_t *bits, uint32_t port)
 	return bits[port / 8] >> port % 8 & 1;
 }
 
+static void
+say(char *text, size_t size, const char *name, const char *format, va_list args)
+{
+	size_t used = strlen(text);
+
+	if (used != 0 && used + 1 < size)
+		strcpy_bounded(text + used, size - used, "\n");
+	used = strlen(text);
+	snprintf(text + used, size - used, "egress %s: ", name);
+	used = strlen(text);
+	vsnprintf(text + used, size - used, format, args);
+}
+
+void
+preflight_say(
+    char *text, size_t size, const char *name, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(text, size, name, format, args);
+	va_end(args);
+}
+
 static int fail(struct plan *p, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static int
 fail(struct plan *p, const char *format, ...)
 {
-	int used = snprintf(p->error, p->size, "egress %s: ", p->wish->name);
 	va_list args;
 
 	va_start(args, format);
-	if (used >= 0 && (size_t)used < p->size)
-		vsnprintf(
-		    p->error + used, p->size - (size_t)used, format, args);
+	say(p->error, p->size, p->wish->name, format, args);
 	va_end(args);
 	return -EINVAL;
 }
 
 static void warn(struct plan *p, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Adds a clause to the warning. */
 static void
 warn(struct plan *p, const char *format, ...)
 {
-	size_t used = strlen(p->warning);
 	va_list args;
 
-	if (used == 0)
-		snprintf(p->warning, p->size, "egress %s: ", p->wish->name);
-	else if (used + 2 < p->size)
-		strcpy_bounded(p->warning + used, p->size - used, "; ");
-	used = strlen(p->warning);
 	va_start(args, format);
-	vsnprintf(p->warning + used, p->size - used, format, args);
+	say(p->warning, p->size, p->wish->name, format, args);
 	va_end(args);
 }
 
@@ -149,31 +163,17 @@ any_port(const struct plan *p, port_test *test)
 	return next_run(p, test, 0, &end) < PORT_COUNT;
 }
 
-/* "20000-29999,40000" of all that pass; false, and "..." at the end, when it
- * does not fit. `size` is more than 20. */
+/* preflight_format_ports() of all that pass. */
 static bool
 list_ports(const struct plan *p, port_test *test, char *text, size_t size)
 {
-	size_t used = 0;
-	uint32_t end;
+	uint8_t bits[PREFLIGHT_PORT_BYTES] = { 0 };
 
-	text[0] = '\0';
-	for (uint32_t at = next_run(p, test, 0, &end); at < PORT_COUNT;
-	     at = next_run(p, test, end, &end)) {
-		const char *comma = used == 0 ? "" : ",";
-
-		if (size - used < sizeof(",65534-65535,...")) {
-			strcpy_bounded(text + used, size - used, ",...");
-			return false;
-		}
-		if (end - at == 1)
-			used += (size_t)snprintf(
-			    text + used, size - used, "%s%u", comma, at);
-		else
-			used += (size_t)snprintf(text + used, size - used,
-			    "%s%u-%u", comma, at, end - 1);
+	for (uint32_t port = 0; port < PORT_COUNT; port++) {
+		if (test(p, port))
+			bits[port / 8] |= (uint8_t)(1 << port % 8);
 	}
-	return true;
+	return preflight_format_ports(bits, text, size);
 }
 
 /* "sysctl -w net.ipv4.ip_local_reserved_ports=...", or in words when the list
@@ -304,7 +304,8 @@ demand_range(struct plan *p)
 	if (!range_works(p))
 		return fail(p,
 		    "bind=range needs IP_LOCAL_PORT_RANGE, which Linux 6.3 and"
-		    " later have and this kernel refuses; take bind=auto");
+		    " later have and this kernel refuses (%s); take bind=auto",
+		    p->host->release);
 	if (any_port(p, is_taken_outside)) {
 		list_ports(p, is_taken_outside, list, sizeof(list));
 		widen_command(p, command, sizeof(command));
@@ -341,8 +342,11 @@ allow_explicit(struct plan *p)
 	char list[LIST_SIZE], command[COMMAND_SIZE];
 
 	if (!range_works(p)) {
-		warn(p, "this kernel has no IP_LOCAL_PORT_RANGE (Linux 6.3 and"
-			" later do): ports are bound explicitly");
+		warn(p,
+		    "this kernel (%s) has no IP_LOCAL_PORT_RANGE; ports are"
+		    " bound explicitly, which gets slow with many connections"
+		    " on a port; Linux 6.3 and later have it",
+		    p->host->release);
 		make_explicit(p, is_taken);
 		return;
 	}
@@ -530,10 +534,11 @@ preflight_plan(const struct preflight_host *host,
 	pool_init(&pool, wish->name);
 	pool.by_kernel = wish->bind == PREFLIGHT_KERNEL;
 	result = pool.by_kernel ? plan_kernel(&p) : plan_ports(&p);
-	if (result == 0)
-		result = add_sources(&p, &pool);
 	if (result == 0 && !pool.by_kernel)
 		result = add_ranges(&p, &pool);
+	/* Whatever is wrong is told at once. */
+	if (add_sources(&p, &pool) != 0)
+		result = -EINVAL;
 	if (result == 0)
 		*out = pool;
 	return result;
@@ -577,4 +582,33 @@ preflight_parse_ports(const char *text, uint8_t bits[PREFLIGHT_PORT_BYTES])
 			bits[first / 8] |= (uint8_t)(1 << first % 8);
 	}
 	return 0;
+}
+
+bool
+preflight_format_ports(
+    const uint8_t bits[PREFLIGHT_PORT_BYTES], char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (uint32_t at = 0, end; at < PORT_COUNT; at = end + 1) {
+		const char *comma = used == 0 ? "" : ",";
+
+		end = at;
+		if (!bit_is_set(bits, at))
+			continue;
+		while (end + 1 < PORT_COUNT && bit_is_set(bits, end + 1))
+			end++;
+		if (size - used < sizeof(",65534-65535,...")) {
+			strcpy_bounded(text + used, size - used, ",...");
+			return false;
+		}
+		if (end == at)
+			used += (size_t)snprintf(
+			    text + used, size - used, "%s%u", comma, at);
+		else
+			used += (size_t)snprintf(text + used, size - used,
+			    "%s%u-%u", comma, at, end);
+	}
+	return true;
 }

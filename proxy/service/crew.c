@@ -2,9 +2,6 @@
 #include "service/crew.h"
 
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -14,28 +11,26 @@
 
 #include "service/worker.h"
 
-/* A worker that dies sooner than this after its start is started again with
- * growing delay. */
-#define STEADY_MS    1000
-#define DELAY_MIN_MS 100
-#define DELAY_MAX_MS 5000
+/* The number of the worker that began a session; from the start, all workers
+ * have numbers of their own. */
+#define SESSION_WORKER_SHIFT 40
 
 struct crew_worker {
+	struct child child;
 	struct link link; /* crew->workers */
 	struct crew *crew;
-	struct event control_event;
-	pid_t pid;
-	int control; /* our end */
 	unsigned slot, generation;
+	uint64_t number; /* of all workers ever: in its sessions' ids */
 	uint8_t id;
 	bool ready, draining, closed;
-	uint64_t started_ms;
 };
+
+static void on_death(struct child *c, int status);
 
 struct crew_slot {
 	struct crew *crew;
 	struct event restart; /* pending while it waits to be started */
-	unsigned delay_ms;
+	struct backoff backoff;
 	bool ready;
 	const struct crew_order *order;
 };
@@ -44,6 +39,12 @@ static struct crew_worker *
 from_link(struct link *l)
 {
 	return container_of(l, struct crew_worker, link);
+}
+
+static struct crew_worker *
+from_child(struct child *c)
+{
+	return container_of(c, struct crew_worker, child);
 }
 
 static bool
@@ -81,21 +82,12 @@ free_id(struct crew *crew)
 }
 
 static void
-forget(struct crew_worker *w)
-{
-	event_del(&w->control_event);
-	close(w->control);
-	link_remove(&w->link);
-	free(w);
-}
-
-static void
 command(struct crew_worker *w, enum worker_command what)
 {
-	char byte = (char)what;
+	struct message m = { .what = (char)what };
 
 	/* If it cannot be told it is dead, and SIGCHLD is on its way. */
-	(void)send(w->control, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)child_send(&w->child, &m);
 }
 
 static void
@@ -138,24 +130,11 @@ note_closed(struct crew *crew)
 }
 
 static void
-on_control(evutil_socket_t fd, short what, void *arg)
+on_worker_ready(struct crew_worker *w)
 {
-	struct crew_worker *w = arg;
 	struct crew *crew = w->crew;
-	char byte;
 
-	(void)what;
-	if (recv(fd, &byte, 1, MSG_DONTWAIT) != 1) {
-		/* It is ending: waitpid() will say how. */
-		event_del(&w->control_event);
-		return;
-	}
-	if (byte == WORKER_CLOSED) {
-		w->closed = true;
-		note_closed(crew);
-		return;
-	}
-	if (byte != WORKER_READY || w->ready)
+	if (w->ready)
 		return;
 	w->ready = true;
 	if (!is_present(w))
@@ -170,48 +149,44 @@ on_control(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* ---- the child ---- */
-
-/* The loop's base is the master's: its epoll set is shared by the fork and must
- * not be touched through this copy. */
 static void
-leave_master(struct crew *crew)
+on_message(struct child *c, const struct message *m)
 {
+	struct crew_worker *w = from_child(c);
+	struct crew *crew = w->crew;
+
+	switch ((enum worker_answer)m->what) {
+	case WORKER_READY:
+		on_worker_ready(w);
+		return;
+	case WORKER_CLOSED:
+		w->closed = true;
+		note_closed(crew);
+		return;
+	case WORKER_KILLED:
+		crew->on_killed(m->ticket, m->found, crew->arg);
+		return;
+	}
+}
+
+int
+crew_kill(struct crew *crew, uint64_t session, uint64_t ticket)
+{
+	struct message m = {
+		.what = WORKER_KILL, .session = session, .ticket = ticket
+	};
 	struct link *l, *following;
 
-	event_reinit(crew->loop->base);
-	LIST_EACH_SAFE (l, following, &crew->workers)
-		forget(from_link(l));
-	for (unsigned i = 0; i < SLOTS_MAX; i++)
-		event_del(&crew->slot[i].restart);
-	event_del(&crew->last_resort);
-	loop_fini(crew->loop);
-}
+	LIST_EACH_SAFE (l, following, &crew->workers) {
+		struct crew_worker *w = from_link(l);
 
-static int
-run_child(struct crew *crew, const struct crew_order *order,
-    const struct worker_setup *setup, const sigset_t *mask)
-{
-	static const int ignored[] = { SIGHUP, SIGINT, SIGTERM, SIGUSR1,
-		SIGUSR2 };
-	int error;
-
-	leave_master(crew);
-	log_drop(crew->log);
-	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
-		signal(ignored[i], SIG_IGN);
-	signal(SIGCHLD, SIG_DFL);
-	sigprocmask(SIG_SETMASK, mask, NULL);
-	error = privileges_drop(order->identity);
-	if (error != 0) {
-		log_event(crew->log, LOG_LEVEL_ERROR, "worker_failed",
-		    "cannot become user %s: %s", order->identity->name,
-		    strerror(-error));
-		return 1;
+		if (w->number == session >> SESSION_WORKER_SHIFT)
+			return child_send(&w->child, &m) ? 0 : -EAGAIN;
 	}
-	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	return worker_run(setup);
+	return -ENOENT;
 }
+
+/* ---- starting ---- */
 
 /* Exactly `all` in the sum of the slots. */
 static uint64_t
@@ -220,13 +195,23 @@ share_of(uint64_t all, unsigned slots, unsigned slot)
 	return all / slots + (slot < all % slots);
 }
 
-static pid_t
-fork_worker(struct crew *crew, struct crew_worker *w,
-    const struct crew_order *order, int theirs)
+static int
+run_worker(void *arg, int control)
+{
+	struct worker_setup *setup = arg;
+
+	setup->control = control;
+	return worker_run(setup);
+}
+
+static int
+fork_worker(
+    struct crew *crew, struct crew_worker *w, const struct crew_order *order)
 {
 	struct worker_setup setup = { .config = order->config,
-		.log = crew->log,
+		.log = crew->family->log,
 		.ledger = crew->ledger,
+		.quota = crew->quota,
 		.shared = crew->shared,
 		.attended = attended(crew),
 		.sockets = order->sockets,
@@ -237,92 +222,51 @@ fork_worker(struct crew *crew, struct crew_worker *w,
 		.wake = crew->wake,
 		.mail = crew->mail,
 		.id = w->id,
-		.first_session = ++crew->started << 40 | 1,
+		.first_session = w->number << SESSION_WORKER_SHIFT | 1,
 		.max_sessions =
-		    share_of(order->max_sessions, crew->wanted, w->slot),
-		.control = theirs };
-	sigset_t all, before;
-	pid_t pid;
+		    share_of(order->max_sessions, crew->wanted, w->slot) };
 
-	/* What is buffered must not be written twice. */
-	log_flush(crew->log);
-	/* No handler of the master may run in the child. */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = fork();
-	if (pid == 0) {
-		int status;
-
-		close(w->control);
-		w->control = -1;
-		status = run_child(crew, order, &setup, &before);
-		free(w);
-		exit(status);
-	}
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	return pid < 0 ? -errno : pid;
+	return child_start(
+	    crew->family, &w->child, order->identity, run_worker, &setup);
 }
 
 static int
 start_worker(struct crew *crew, unsigned slot)
 {
-	const struct crew_order *order = crew->slot[slot].order;
 	struct crew_worker *w = calloc(1, sizeof(*w));
-	int pair[2];
-	int error = 0;
+	int error;
 
 	if (w == NULL)
 		return -ENOMEM;
 	w->crew = crew;
 	w->slot = slot;
 	w->generation = crew->generation;
-	w->started_ms = loop_now(crew->loop);
+	w->number = ++crew->started;
 	w->id = free_id(crew);
-	if (w->id == 0)
-		error = -ENOSPC;
-	else if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) !=
-		 0)
-		error = -errno;
+	w->child.name = "worker";
+	w->child.on_message = on_message;
+	w->child.on_death = on_death;
+	error =
+	    w->id == 0 ? -ENOSPC : fork_worker(crew, w, crew->slot[slot].order);
 	if (error != 0) {
 		free(w);
 		return error;
 	}
-	w->control = pair[0];
-	w->pid = fork_worker(crew, w, order, pair[1]);
-	close(pair[1]);
-	if (w->pid < 0) {
-		error = (int)w->pid;
-		close(pair[0]);
-		free(w);
-		return error;
-	}
 	list_append(&crew->workers, &w->link);
-	event_assign(&w->control_event, crew->loop->base, w->control,
-	    EV_READ | EV_PERSIST, on_control, w);
-	event_add(&w->control_event, NULL);
-	log_begin(crew->log, LOG_LEVEL_INFO, "worker_started");
-	log_number(crew->log, "worker", w->id);
-	log_number(crew->log, "pid", (uint64_t)w->pid);
-	log_end(crew->log);
+	log_begin(crew->family->log, LOG_LEVEL_INFO, "worker_started");
+	log_number(crew->family->log, "worker", w->id);
+	log_number(crew->family->log, "pid", (uint64_t)w->child.pid);
+	log_end(crew->family->log);
 	return 0;
 }
 
 static void
-restart_later(struct crew *crew, unsigned slot)
+restart_later(struct crew *crew, unsigned slot, uint64_t lived_ms)
 {
-	struct timeval delay = { crew->slot[slot].delay_ms / 1000,
-		crew->slot[slot].delay_ms % 1000 * 1000 };
+	struct timeval delay =
+	    backoff_next(&crew->slot[slot].backoff, lived_ms);
 
 	event_add(&crew->slot[slot].restart, &delay);
-}
-
-static void
-grow_delay(struct crew_slot *slot)
-{
-	slot->delay_ms =
-	    slot->delay_ms == 0 ? DELAY_MIN_MS : slot->delay_ms * 2;
-	if (slot->delay_ms > DELAY_MAX_MS)
-		slot->delay_ms = DELAY_MAX_MS;
 }
 
 static void
@@ -332,10 +276,9 @@ start_or_retry(struct crew *crew, unsigned slot)
 
 	if (error == 0)
 		return;
-	log_event(crew->log, LOG_LEVEL_ERROR, "worker_failed",
+	log_event(crew->family->log, LOG_LEVEL_ERROR, "worker_failed",
 	    "cannot be started: %s", strerror(-error));
-	grow_delay(&crew->slot[slot]);
-	restart_later(crew, slot);
+	restart_later(crew, slot, 0);
 }
 
 static void
@@ -351,32 +294,12 @@ on_restart(evutil_socket_t fd, short what, void *arg)
 static void
 log_death(struct crew_worker *w, int status, uint32_t returned)
 {
-	struct log *log = w->crew->log;
-	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	struct log *log = w->crew->family->log;
 
-	log_begin(log, clean ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
-	    clean ? "worker_ended" : "worker_died");
+	child_log_end(&w->child, status);
 	log_number(log, "worker", w->id);
-	log_number(log, "pid", (uint64_t)w->pid);
-	if (WIFSIGNALED(status))
-		log_number(log, "signal", (uint64_t)WTERMSIG(status));
-	else
-		log_number(log, "status", (uint64_t)WEXITSTATUS(status));
 	log_number(log, "leases_returned", returned);
 	log_end(log);
-}
-
-static void
-replace(struct crew *crew, unsigned slot_index, uint64_t lived_ms)
-{
-	struct crew_slot *slot = &crew->slot[slot_index];
-
-	slot->ready = false;
-	if (lived_ms >= STEADY_MS)
-		slot->delay_ms = 0;
-	else
-		grow_delay(slot);
-	restart_later(crew, slot_index);
 }
 
 /* What the dead held may have been granted to somebody. */
@@ -394,13 +317,15 @@ wake_granted(struct crew *crew)
 }
 
 static void
-on_death(struct crew_worker *w, int status)
+on_death(struct child *c, int status)
 {
+	struct crew_worker *w = from_child(c);
 	struct crew *crew = w->crew;
 	struct stats *stats = &crew->shared->stats[w->id];
 	bool present = is_present(w);
 	unsigned slot = w->slot;
-	uint64_t lived_ms = loop_now(crew->loop) - w->started_ms;
+	uint64_t now_ms = loop_now(crew->family->loop);
+	uint64_t lived_ms = now_ms - c->started_ms;
 	uint32_t returned;
 
 	/* Siblings take its clients at once, before anything else. */
@@ -409,34 +334,21 @@ on_death(struct crew_worker *w, int status)
 		wake_all(crew);
 	}
 	stats_set(&stats->sessions, 0);
-	returned =
-	    ledger_return_worker(crew->ledger, w->id, loop_now(crew->loop));
+	quota_drop_worker(crew->quota, w->id);
+	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
 	wake_granted(crew);
 	log_death(w, status, returned);
-	forget(w);
+	link_remove(&w->link);
+	free(w);
 	if (present && !crew->stopping) {
-		replace(crew, slot, lived_ms);
+		crew->slot[slot].ready = false;
+		restart_later(crew, slot, lived_ms);
 		if (!crew->was_ready)
 			crew->on_failure(crew->arg);
 	}
 	note_closed(crew);
 	if (crew->stopping && list_is_empty(&crew->workers))
 		crew->on_empty(crew->arg);
-}
-
-void
-crew_reap(struct crew *crew)
-{
-	struct link *l, *following;
-
-	/* By pid and not by -1: other children are not ours to reap. */
-	LIST_EACH_SAFE (l, following, &crew->workers) {
-		struct crew_worker *w = from_link(l);
-		int status;
-
-		if (waitpid(w->pid, &status, WNOHANG) == w->pid)
-			on_death(w, status);
-	}
 }
 
 /* ---- generations ---- */
@@ -450,14 +362,14 @@ on_last_resort(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	LIST_EACH_SAFE (l, following, &crew->workers)
-		kill(from_link(l)->pid, SIGKILL);
+		kill(from_link(l)->child.pid, SIGKILL);
 }
 
 int
 crew_init(struct crew *crew)
 {
-	event_assign(
-	    &crew->last_resort, crew->loop->base, -1, 0, on_last_resort, crew);
+	event_assign(&crew->last_resort, crew->family->loop->base, -1, 0,
+	    on_last_resort, crew);
 	list_init(&crew->workers);
 	crew->generation = 0;
 	crew->slots = crew->wanted = 0;
@@ -474,8 +386,8 @@ crew_init(struct crew *crew)
 		return -ENOMEM;
 	for (unsigned i = 0; i < SLOTS_MAX; i++) {
 		crew->slot[i].crew = crew;
-		event_assign(&crew->slot[i].restart, crew->loop->base, -1, 0,
-		    on_restart, &crew->slot[i]);
+		event_assign(&crew->slot[i].restart, crew->family->loop->base,
+		    -1, 0, on_restart, &crew->slot[i]);
 	}
 	return 0;
 }
@@ -543,7 +455,7 @@ reset_slots(struct crew *crew, const struct crew_order *order)
 {
 	for (unsigned i = 0; i < SLOTS_MAX; i++) {
 		event_del(&crew->slot[i].restart);
-		crew->slot[i].delay_ms = 0;
+		crew->slot[i].backoff = (struct backoff){ 0 };
 		crew->slot[i].ready = false;
 		crew->slot[i].order = order;
 		atomic_store(&attended(crew)[i], false);

@@ -10,16 +10,14 @@
 #ifndef FOURFOLD_CREW_H
 #define FOURFOLD_CREW_H
 
-#include "io/loop.h"
-#include "service/privileges.h"
-#include "service/shared.h"
+#include "service/child.h"
 
 struct crew_worker;
 
 struct crew {
-	struct loop *loop; /* the master's */
-	struct log *log;
+	struct family *family;
 	struct ledger *ledger;
+	struct quota *quota;
 	struct shared *shared;
 	struct list workers; /* all processes, of every generation */
 	unsigned generation;
@@ -46,6 +44,8 @@ struct crew {
 	void (*on_closed)(void *arg);
 	/* Stopping, and the last worker has ended. */
 	void (*on_empty)(void *arg);
+	/* The answer to crew_kill(): the session's end, or there was none. */
+	void (*on_killed)(uint64_t ticket, bool found, void *arg);
 	void *arg;
 };
 
@@ -60,7 +60,7 @@ struct crew_order {
 	uint64_t max_sessions; /* of all together: each has its part */
 };
 
-/* `crew` has loop, log, ledger, shared and the callbacks set. */
+/* `crew` has family, ledger, shared and the callbacks set. */
 MUST_USE int crew_init(struct crew *crew);
 void crew_fini(struct crew *crew);
 
@@ -74,8 +74,9 @@ MUST_USE int crew_prepare(struct crew *crew, unsigned wanted);
 void crew_start(
     struct crew *crew, const struct crew_order *order, unsigned slots);
 
-/* Reaps and replaces the dead; to be called on SIGCHLD. */
-void crew_reap(struct crew *crew);
+/* Ends a session, whosever it is; on_killed() says what became of it. -ENOENT:
+ * no worker has it; -EAGAIN: its worker does not listen. */
+MUST_USE int crew_kill(struct crew *crew, uint64_t session, uint64_t ticket);
 
 /* Tells all workers to finish; `now`: to stop, and ends by force those who have
  * not in two seconds. */

@@ -30,9 +30,11 @@ struct master {
 	struct event signals[4];
 	struct event drain_end;
 	struct shared *shared;
-	void *ledger_memory;
-	size_t ledger_bytes;
+	void *ledger_memory, *quota_memory;
+	size_t ledger_bytes, quota_bytes;
+	struct names *names;
 	struct reign_base base;
+	struct family family;
 	struct crew crew;
 	struct reign *reign;
 	bool announced; /* READY=1 was said once */
@@ -127,6 +129,24 @@ make_ledger(struct master *m, uint64_t sessions)
 	    key, &m->base.ledger);
 }
 
+/* As many clients and users as there may be sessions. */
+static int
+make_quota(struct master *m, uint64_t sessions)
+{
+	uint8_t key[QUOTA_KEY_BYTES];
+	uint64_t subjects = 2 * sessions;
+
+	if (subjects > UINT32_MAX / 4)
+		subjects = UINT32_MAX / 4;
+	m->quota_bytes = quota_bytes((uint32_t)subjects);
+	m->quota_memory = map_shared("fourfold-quota", m->quota_bytes);
+	if (m->quota_memory == NULL ||
+	    getrandom(key, sizeof(key), 0) != sizeof(key))
+		return -ENOMEM;
+	return quota_init(
+	    m->quota_memory, (uint32_t)subjects, key, &m->crew.quota);
+}
+
 static int
 fail_start(struct master *m, struct lines *errors, int status)
 {
@@ -153,6 +173,8 @@ start(struct master *m)
 	error = reign_size(&m->base, r, errors.file);
 	if (error == 0)
 		error = make_ledger(m, r->order.max_sessions);
+	if (error == 0)
+		error = make_quota(m, r->order.max_sessions);
 	m->crew.ledger = m->base.ledger;
 	if (error == 0)
 		error = reign_prepare(&m->base, r, m->reign, errors.file);
@@ -317,6 +339,14 @@ on_crew_empty(void *arg)
 }
 
 static void
+on_crew_killed(uint64_t ticket, bool found, void *arg)
+{
+	(void)ticket;
+	(void)found;
+	(void)arg;
+}
+
+static void
 on_drain_end(evutil_socket_t fd, short what, void *arg)
 {
 	struct master *m = arg;
@@ -363,7 +393,7 @@ on_signal(evutil_socket_t number, short what, void *arg)
 
 	(void)what;
 	if (number == SIGCHLD) {
-		crew_reap(&m->crew);
+		family_reap(&m->family);
 	} else if (number != SIGHUP) {
 		stop(m);
 	} else if (!m->stopping) {
@@ -439,7 +469,9 @@ init(struct master *m, const char *path)
 	m->base.log = &m->log;
 	m->base.descriptors = privileges_raise_descriptors();
 	m->shared = map_shared("fourfold-shared", sizeof(*m->shared));
-	if (m->shared == NULL || loop_init(&m->loop) != 0)
+	m->names = map_shared("fourfold-names", sizeof(*m->names));
+	m->base.names = m->names;
+	if (m->shared == NULL || m->names == NULL || loop_init(&m->loop) != 0)
 		return -ENOMEM;
 	m->loop.on_pass = on_pass;
 	m->loop.on_pass_arg = m;
@@ -449,14 +481,15 @@ init(struct master *m, const char *path)
 		    EV_SIGNAL | EV_PERSIST, on_signal, m);
 		event_add(&m->signals[i], NULL);
 	}
-	m->crew = (struct crew){ .loop = &m->loop,
-		.log = &m->log,
+	family_init(&m->family, &m->loop, &m->log);
+	m->crew = (struct crew){ .family = &m->family,
 		.shared = m->shared,
 		.on_slot_ready = on_slot_ready,
 		.on_ready = on_crew_ready,
 		.on_failure = on_crew_failure,
 		.on_closed = on_crew_closed,
 		.on_empty = on_crew_empty,
+		.on_killed = on_crew_killed,
 		.arg = m };
 	return crew_init(&m->crew);
 }
@@ -476,9 +509,14 @@ fini(struct master *m)
 	loop_fini(&m->loop);
 	if (m->ledger_memory != NULL)
 		munmap(m->ledger_memory, m->ledger_bytes);
+	if (m->quota_memory != NULL)
+		munmap(m->quota_memory, m->quota_bytes);
+	if (m->names != NULL)
+		munmap(m->names, sizeof(*m->names));
 	if (m->shared != NULL)
 		munmap(m->shared, sizeof(*m->shared));
 	(void)log_flush(&m->log);
+	log_fini(&m->log);
 	if (m->log.fd != STDERR_FILENO)
 		close(m->log.fd);
 }

@@ -4,87 +4,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "service/capacity.h"
 #include "service/lines.h"
 
-/* Descriptors of a worker that are not sessions': libraries, logs, lookups. */
-#define SPARE_DESCRIPTORS 128
-
-static unsigned
-processors(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n < 1 ? 1 : n > SLOTS_MAX ? SLOTS_MAX : (unsigned)n;
-}
-
-static uint64_t
-endpoints_of(const struct config *c)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < c->listen_count; i++)
-		for (size_t a = 0; a < c->listens[i].address_count; a++) {
-			const struct config_address *at =
-			    &c->listens[i].addresses[a];
-
-			n += at->ports.last - at->ports.first + 1u;
-		}
-	return n;
-}
-
-/* Two descriptors a session; each worker also has the sockets of every slot
- * and an eventfd for each, and one for each worker and the next in its place.
- */
-static uint64_t
-sessions_of_worker(
-    const struct reign_base *base, const struct config *c, unsigned workers)
-{
-	unsigned slots = workers > base->slots ? workers : base->slots;
-	uint64_t others = SPARE_DESCRIPTORS + (endpoints_of(c) + 1) * slots +
-			  UINT64_C(2) * workers;
-
-	return base->descriptors > others + 2 ? (base->descriptors - others) / 2
-					      : 0;
-}
-
-/* As many workers as processors, or as the descriptors of max-sessions ask
- * for. */
 int
 reign_size(const struct reign_base *base, struct reign *r, FILE *errors)
 {
-	const struct config *c = r->snapshot.config;
-	unsigned workers = c->workers != 0 ? c->workers : processors();
-	uint64_t here;
+	const struct capacity_host host = { .descriptors = base->descriptors,
+		.processors = capacity_processors(),
+		.slots = base->slots };
+	struct capacity c;
+	int error = capacity_find(r->snapshot.config, &host, errors, &c);
 
-	if (workers > SLOTS_MAX)
-		workers = SLOTS_MAX;
-	here = sessions_of_worker(base, c, workers);
-	while (c->workers == 0 && here * workers < c->max_sessions &&
-	       workers < SLOTS_MAX) {
-		workers++;
-		here = sessions_of_worker(base, c, workers);
-	}
-	if (here == 0) {
-		fprintf(errors,
-		    "a process may have %ju descriptors only, too few for %u "
-		    "workers: raise LimitNOFILE, or lower workers\n",
-		    (uintmax_t)base->descriptors, workers);
-		return -EMFILE;
-	}
-	if (here * workers < c->max_sessions) {
-		fprintf(errors,
-		    "max-sessions = %u needs two descriptors a session, more "
-		    "than %u workers may have (%ju each): raise LimitNOFILE, "
-		    "or "
-		    "set workers = auto\n",
-		    c->max_sessions, workers, (uintmax_t)base->descriptors);
-		return -EMFILE;
-	}
-	r->workers = workers;
-	r->order.max_sessions =
-	    c->max_sessions != 0 ? c->max_sessions : here * workers;
+	if (error != 0)
+		return error;
+	r->workers = c.workers;
+	r->order.max_sessions = c.sessions;
 	return 0;
 }
 
@@ -203,6 +139,21 @@ reign_slots(const struct reign_base *base, const struct reign *r)
 	return r->workers > base->slots ? r->workers : base->slots;
 }
 
+/* A user keeps its id over reloads: leases and counts are by it. */
+static int
+name_users(const struct reign_base *base, struct reign *r, FILE *errors)
+{
+	struct config *c = r->snapshot.config;
+	int error = names_assign(base->names, c->users, c->user_count);
+
+	if (error != 0)
+		fprintf(errors, "%s\n",
+		    error == -ENOSPC ? "there have been too many names of "
+				       "users since the start: restart"
+				     : strerror(-error));
+	return error;
+}
+
 /* The whole of a reload that can fail, without changing what is in force. */
 int
 reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
@@ -227,7 +178,9 @@ reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
 		fprintf(errors, "%s\n", why);
 		return error;
 	}
-	error = make_pools(base, r, errors);
+	error = name_users(base, r, errors);
+	if (error == 0)
+		error = make_pools(base, r, errors);
 	if (error == 0)
 		error = assign_pools(base, r, errors);
 	if (error != 0)
@@ -235,9 +188,22 @@ reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
 	return error;
 }
 
+/* The users' parts are in force with the pools that count them. */
+static void
+put_users(const struct reign_base *base, const struct config *c)
+{
+	for (size_t i = 0; i < c->user_count; i++) {
+		const struct config_user *u = &c->users[i];
+
+		ledger_set_user(
+		    base->ledger, u->id, u->limit.share, u->reserve);
+	}
+}
+
 int
 reign_put_pools(const struct reign_base *base, struct reign *r, FILE *errors)
 {
+	put_users(base, r->snapshot.config);
 	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
 		const struct pool *pool = &r->snapshot.pools[i];
 		struct pool now;

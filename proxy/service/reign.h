@@ -9,12 +9,14 @@
 #define FOURFOLD_REIGN_H
 
 #include "service/crew.h"
+#include "service/names.h"
 #include "service/snapshot.h"
 
 /* What outlives the reigns. */
 struct reign_base {
 	struct log *log;
 	struct ledger *ledger;
+	struct names *names; /* of users, by id */
 	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1]; /* by id */
 	uint64_t descriptors; /* that a process may have */
 	unsigned slots;       /* of sockets; never taken away */

@@ -7,6 +7,7 @@
 #define FOURFOLD_SHARED_H
 
 #include "egress/ledger.h"
+#include "policy/quota.h"
 #include "service/sockets.h"
 #include "session/stats.h"
 
@@ -22,17 +23,27 @@ struct shared {
 	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
 };
 
-/* From the master to a worker, a byte each, over the control socket. */
+/* From the master to a worker. */
 enum worker_command {
 	WORKER_DRAIN = 'D',  /* others accept: end when the sessions have */
 	WORKER_FINISH = 'F', /* nobody will: accept what is queued, drain */
 	WORKER_STOP = 'S',   /* end now */
+	WORKER_KILL = 'K',   /* end `session` */
 };
 
 /* From a worker to the master. */
 enum worker_answer {
 	WORKER_READY = 'R',
 	WORKER_CLOSED = 'C', /* to FINISH: what was queued is accepted */
+	WORKER_KILLED = 'K', /* to KILL: `found`, or there is no such session */
+};
+
+/* What goes over the control socket of a child, either way. */
+struct message {
+	char what;
+	bool found;
+	uint64_t session;
+	uint64_t ticket; /* of a KILL, repeated in its answer */
 };
 
 /* Everything is borrowed from the master, and so lives in the fork's copy. */
@@ -40,6 +51,7 @@ struct worker_setup {
 	const struct config *config;
 	struct log *log;
 	struct ledger *ledger;
+	struct quota *quota;
 	struct shared *shared;
 	_Atomic bool *attended; /* of this generation, by slot */
 	const struct sockets *sockets;

@@ -33,7 +33,8 @@ read_file(const char *path, FILE *errors, char **text, size_t *len)
 
 		used += n;
 		if (n == 0) {
-			error = ferror(f) ? -EIO : 0;
+			/* Such as EISDIR, which open() does not mind. */
+			error = ferror(f) ? -errno : 0;
 			break;
 		}
 	}
@@ -87,6 +88,97 @@ bind_wish(enum config_bind bind)
 	must_never("a bind that the parser does not make");
 }
 
+/* Each line of `text`, which begins with "egress NAME: ". */
+static void
+write_lines(FILE *out, const char *name, const char *text)
+{
+	const size_t said = strlen("egress : ") + strlen(name);
+
+	while (*text != '\0') {
+		size_t len = strcspn(text, "\n");
+		size_t skip = len < said ? len : said;
+
+		fprintf(out, "[egress %s] %.*s\n", name, (int)(len - skip),
+		    text + skip);
+		text += len + (text[len] == '\n');
+	}
+}
+
+/* Changes when any user's part does. (FNV-1a) */
+static uint64_t
+version_of_users(const struct config *c)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < c->user_count; i++) {
+		const struct config_user *u = &c->users[i];
+		uint64_t words[] = { u->id, u->limit.share, u->reserve };
+
+		for (size_t w = 0; w < ARRAY_LEN(words); w++)
+			hash = (hash ^ words[w]) * UINT64_C(0x100000001b3);
+	}
+	return hash;
+}
+
+static struct pool_rules
+rules_of(const struct config *c, const struct config_egress *egress)
+{
+	struct pool_rules rules = {
+		.order = egress->order == CONFIG_ORDER_HASHED ? POOL_HASHED
+							      : POOL_PACKED,
+		.client_share = (uint8_t)c->client_limit.share,
+		.client_bits_v4 = (uint8_t)c->client_bits_v4,
+		.client_bits_v6 = (uint8_t)c->client_bits_v6,
+		.cooldown_ms = egress->cooldown_ms == CONFIG_AUTO_MS
+				   ? POOL_COOLDOWN_AUTO
+				   : (uint32_t)egress->cooldown_ms
+	};
+	uint64_t reserved = 0;
+
+	switch (egress->sticky) {
+	case CONFIG_STICKY_NONE:
+		rules.sticky = POOL_STICKY_NONE;
+		break;
+	case CONFIG_STICKY_CLIENT:
+		rules.sticky = POOL_STICKY_CLIENT;
+		break;
+	case CONFIG_STICKY_USER:
+		rules.sticky = POOL_STICKY_USER;
+		break;
+	}
+	for (size_t i = 0; i < c->user_count; i++) {
+		const struct config_user *u = &c->users[i];
+
+		reserved += u->reserve;
+		if (u->limit.share != 0 || u->reserve != 0)
+			rules.users_limited = 1;
+	}
+	rules.reserved =
+	    reserved < UINT32_MAX ? (uint32_t)reserved : UINT32_MAX;
+	if (rules.users_limited)
+		rules.users_version = version_of_users(c);
+	return rules;
+}
+
+/* Who has no reserve could have nothing at all. */
+static void
+warn_of_reserves(const struct pool *p, FILE *warnings)
+{
+	static const enum addr_family families[] = { ADDR_V4, ADDR_V6 };
+
+	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+		uint32_t slots = pool_slots(p, families[i]);
+
+		if (slots == 0 || p->rules.reserved < slots)
+			continue;
+		fprintf(warnings,
+		    "[egress %s] the users' reserves of %u are all of a "
+		    "target's %u slots over IPv%u: nothing is left for "
+		    "others\n",
+		    p->name, p->rules.reserved, slots, families[i]);
+	}
+}
+
 static int
 make_pool(const struct snapshot *s, const struct config_egress *egress,
     const uint16_t *own, size_t own_count, struct pool *out, FILE *errors,
@@ -102,7 +194,7 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 		.bind = bind_wish(egress->bind),
 		.own_ports = own,
 		.own_port_count = own_count };
-	char error_text[1024], warning[1024] = "";
+	char error_text[2048], warning[2048] = "";
 	int error;
 
 	if (ports == NULL)
@@ -113,11 +205,14 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 	error = preflight_pool(
 	    &s->host, &wish, out, error_text, warning, sizeof(warning));
 	free(ports);
-	if (error != 0)
-		fprintf(errors, "[egress %s] %s\n", egress->name, error_text);
-	else if (warning[0] != '\0')
-		fprintf(warnings, "[egress %s] %s\n", egress->name, warning);
-	return error;
+	if (error != 0) {
+		write_lines(errors, egress->name, error_text);
+		return error;
+	}
+	write_lines(warnings, egress->name, warning);
+	out->rules = rules_of(s->config, egress);
+	warn_of_reserves(out, warnings);
+	return 0;
 }
 
 static bool

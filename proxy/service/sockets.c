@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -124,43 +123,6 @@ open_slots(struct endpoint *e, unsigned slots)
 	return error;
 }
 
-/* A socket file that nobody listens on any more is in the way; any other file
- * is somebody's. */
-static int
-remove_stale(const struct sockaddr_un *sun)
-{
-	struct stat st;
-	int fd, error = 0;
-
-	if (lstat(sun->sun_path, &st) != 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == 0 ||
-	    errno != ECONNREFUSED)
-		error = -EADDRINUSE;
-	close(fd);
-	if (error == 0 && unlink(sun->sun_path) != 0)
-		error = -errno;
-	return error;
-}
-
-static int
-bind_unix(struct endpoint *e, int fd, const struct sockaddr_un *sun)
-{
-	struct stat st;
-
-	if (bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) != 0 ||
-	    lstat(e->path, &st) != 0)
-		return -errno;
-	e->device = st.st_dev;
-	e->inode = st.st_ino;
-	return 0;
-}
-
 static int
 set_mode(const struct endpoint *e, const struct config_listen *listen_config)
 {
@@ -170,23 +132,14 @@ set_mode(const struct endpoint *e, const struct config_listen *listen_config)
 static int
 open_unix(struct endpoint *e, const struct config_listen *listen_config)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	int error, fd;
 
-	strcpy_bounded(sun.sun_path, sizeof(sun.sun_path), e->path);
-	error = remove_stale(&sun);
+	error = unixpath_bind(e->path, &e->file, &fd);
 	if (error != 0)
 		return error;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	error = add_fd(e, fd);
-	if (error == 0)
-		error = bind_unix(e, fd, &sun);
-	if (error == 0)
-		error = set_mode(e, listen_config);
 	set_options(fd);
-	return error;
+	error = add_fd(e, fd);
+	return error != 0 ? error : set_mode(e, listen_config);
 }
 
 /* Workers have copies: what ends the listening at once is shutdown(). */
@@ -235,8 +188,7 @@ static int
 take_over(struct endpoint *e, struct endpoint *old)
 {
 	e->actual = old->actual;
-	e->device = old->device;
-	e->inode = old->inode;
+	e->file = old->file;
 	if (old->fd_count > 0) {
 		e->fds = malloc(old->fd_count * sizeof(*e->fds));
 		if (e->fds == NULL)
@@ -378,24 +330,14 @@ free_set(struct sockets *s)
 	*s = (struct sockets){ 0 };
 }
 
-/* Only the file that we made: by now another one may be there. */
-static void
-remove_path(const struct endpoint *e)
-{
-	struct stat st;
-
-	if (e->inode != 0 && lstat(e->path, &st) == 0 &&
-	    st.st_dev == e->device && st.st_ino == e->inode)
-		unlink(e->path);
-}
-
 void
 sockets_commit(struct sockets *old)
 {
 	for (size_t i = 0; i < old->count; i++) {
 		if (old->endpoints[i].kept)
 			continue;
-		remove_path(&old->endpoints[i]);
+		unixpath_remove(
+		    old->endpoints[i].path, &old->endpoints[i].file);
 		close_endpoint(&old->endpoints[i], 0);
 	}
 	free_set(old);
@@ -413,7 +355,7 @@ sockets_abandon(struct sockets *new, struct sockets *old)
 			    same_place(&old->endpoints[o], e))
 				before = &old->endpoints[o];
 		if (before == NULL)
-			remove_path(e);
+			unixpath_remove(e->path, &e->file);
 		close_endpoint(e, before == NULL ? 0 : before->fd_count);
 	}
 	for (size_t o = 0; old != NULL && o < old->count; o++)
@@ -426,7 +368,8 @@ sockets_close(struct sockets *s, bool remove_paths)
 {
 	for (size_t i = 0; i < s->count; i++) {
 		if (remove_paths)
-			remove_path(&s->endpoints[i]);
+			unixpath_remove(
+			    s->endpoints[i].path, &s->endpoints[i].file);
 		close_endpoint(&s->endpoints[i], 0);
 	}
 	free_set(s);

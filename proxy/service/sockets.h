@@ -10,18 +10,16 @@
 #ifndef FOURFOLD_SOCKETS_H
 #define FOURFOLD_SOCKETS_H
 
-#include <sys/types.h>
-
 #include "policy/config.h"
+#include "service/unixpath.h"
 
 struct endpoint {
 	struct addr asked;  /* the ip and port of the file; port may be 0 */
 	struct addr actual; /* with the real port; family NONE: a unix socket */
 	char path[CONFIG_PATH_MAX + 1];
-	dev_t device;  /* of the unix socket's file that is ours */
-	ino_t inode;   /* 0: none is */
-	size_t listen; /* index in the configuration's listens */
-	int *fds;      /* one a slot; a unix socket has one */
+	struct unixpath file; /* of the unix socket */
+	size_t listen;        /* index in the configuration's listens */
+	int *fds;             /* one a slot; a unix socket has one */
 	size_t fd_count;
 	bool kept; /* taken over by the set that comes after this one */
 };

@@ -261,7 +261,7 @@ drain(struct worker *w)
 static void
 accept_the_rest(struct worker *w)
 {
-	char closed = WORKER_CLOSED;
+	struct message closed = { .what = WORKER_CLOSED };
 
 	for (size_t i = 0; i < w->gate_count; i++) {
 		struct gate *g = &w->gates[i];
@@ -269,24 +269,36 @@ accept_the_rest(struct worker *w)
 		if (g->watched)
 			accept_some(g, g->door->listen->backlog);
 	}
-	(void)send(w->setup->control, &closed, 1, MSG_NOSIGNAL);
+	(void)send(w->setup->control, &closed, sizeof(closed), MSG_NOSIGNAL);
+}
+
+static void
+kill_session(struct worker *w, const struct message *m)
+{
+	struct message answer = { .what = WORKER_KILLED,
+		.found = session_kill(&w->env, m->session),
+		.ticket = m->ticket };
+
+	(void)send(w->setup->control, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
 static void
 on_control(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
-	char command;
-	ssize_t n = recv(fd, &command, 1, 0);
+	struct message m;
+	ssize_t n = recv(fd, &m, sizeof(m), 0);
 
 	(void)what;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n == 1 && command == WORKER_DRAIN) {
+	if (n == sizeof(m) && m.what == WORKER_DRAIN) {
 		drain(w);
-	} else if (n == 1 && command == WORKER_FINISH) {
+	} else if (n == sizeof(m) && m.what == WORKER_FINISH) {
 		accept_the_rest(w);
 		drain(w);
+	} else if (n == sizeof(m) && m.what == WORKER_KILL) {
+		kill_session(w, &m);
 	} else {
 		/* WORKER_STOP, or the master is gone. */
 		w->draining = true;
@@ -410,6 +422,7 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 		    .tw_reuse = setup->tw_reuse,
 		    .wake = wake_worker,
 		    .wake_arg = w },
+		.quota = setup->quota,
 		.stats = &setup->shared->stats[setup->id],
 		.next_id = setup->first_session,
 		.worker = setup->id,
@@ -451,7 +464,7 @@ int
 worker_run(const struct worker_setup *setup)
 {
 	struct worker w;
-	char ready = WORKER_READY;
+	struct message ready = { .what = WORKER_READY };
 	int error;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -461,7 +474,8 @@ worker_run(const struct worker_setup *setup)
 		    strerror(-error));
 	} else {
 		update_gates(&w);
-		if (send(setup->control, &ready, 1, MSG_NOSIGNAL) == 1)
+		if (send(setup->control, &ready, sizeof(ready), MSG_NOSIGNAL) ==
+		    sizeof(ready))
 			loop_run(&w.loop);
 	}
 	worker_fini(&w);

@@ -71,6 +71,7 @@
 	X(HANDSHAKE_TIMEOUT, "handshake_timeout", NO_REPLY, INFO)              \
 	X(IDLE_TIMEOUT, "idle_timeout", NO_REPLY, INFO)                        \
 	X(HALF_CLOSED_TIMEOUT, "half_closed_timeout", NO_REPLY, INFO)          \
+	X(KILLED, "killed", NO_REPLY, INFO)                                    \
 	X(STOPPED, "stopped", NO_REPLY, INFO)
 
 enum session_state {

@@ -2,6 +2,7 @@
 #include "session/login.h"
 
 #include <sys/eventfd.h>
+#include <sys/random.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -15,7 +16,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include "base/list.h"
 #include "policy/auth.h"
@@ -277,92 +277,6 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	deliver(s);
 }
 
-/* Signals are for the thread of the loop. */
-static int
-start_thread(struct login_service *s)
-{
-	sigset_t all, before;
-	int error;
-
-	sigfillset(&all);
-	error = pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (error != 0)
-		return -error;
-	error = pthread_create(&s->thread, NULL, verify_all, s);
-	must(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
-	return -error;
-}
-
-static int
-open_wake(struct login_service *s, struct event_base *base)
-{
-	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->wake_fd < 0)
-		return -errno;
-	if (event_assign(&s->readable, base, s->wake_fd, EV_READ | EV_PERSIST,
-		on_readable, s) == 0 &&
-	    event_add(&s->readable, NULL) == 0)
-		return 0;
-	close(s->wake_fd);
-	return -ENOMEM;
-}
-
-struct login_service *
-login_service_new(struct event_base *base, const struct config *config)
-{
-	struct login_service *s = calloc(1, sizeof(*s));
-
-	if (s == NULL)
-		return NULL;
-	s->config = config;
-	list_init(&s->checks);
-	list_init(&s->answered);
-	list_init(&s->queue);
-	list_init(&s->finished);
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->wanted, NULL);
-	if (RAND_bytes(s->key, sizeof(s->key)) != 1 || open_wake(s, base) != 0)
-		goto no_wake;
-	if (start_thread(s) == 0)
-		return s;
-	event_del(&s->readable);
-	close(s->wake_fd);
-no_wake:
-	pthread_cond_destroy(&s->wanted);
-	pthread_mutex_destroy(&s->lock);
-	OPENSSL_cleanse(s, sizeof(*s));
-	free(s);
-	return NULL;
-}
-
-void
-login_service_free(struct login_service *service)
-{
-	struct link *link;
-
-	if (service == NULL)
-		return;
-	lock(service);
-	service->stopping = true;
-	must(pthread_cond_signal(&service->wanted) == 0);
-	unlock(service);
-	must(pthread_join(service->thread, NULL) == 0);
-	/* Checks nobody waits for any more may have been under way. */
-	while ((link = list_first(&service->checks)) != NULL) {
-		struct check *c = container_of(link, struct check, same);
-
-		must(list_is_empty(&c->logins));
-		check_free(c);
-	}
-	must(list_is_empty(&service->answered));
-	event_del(&service->readable);
-	close(service->wake_fd);
-	pthread_cond_destroy(&service->wanted);
-	pthread_mutex_destroy(&service->lock);
-	OPENSSL_cleanse(service, sizeof(*service));
-	free(service);
-}
-
 /* What a client says it is. */
 struct claim {
 	const char *user, *password;
@@ -414,6 +328,111 @@ identify(
 		   NULL) != NULL;
 	OPENSSL_cleanse(text, sizeof(text));
 	return made;
+}
+
+/* Signals are for the thread of the loop. */
+static int
+start_thread(struct login_service *s)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	error = pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (error != 0)
+		return -error;
+	error = pthread_create(&s->thread, NULL, verify_all, s);
+	must(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+	return -error;
+}
+
+static int
+open_wake(struct login_service *s, struct event_base *base)
+{
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->wake_fd < 0)
+		return -errno;
+	if (event_assign(&s->readable, base, s->wake_fd, EV_READ | EV_PERSIST,
+		on_readable, s) == 0 &&
+	    event_add(&s->readable, NULL) == 0)
+		return 0;
+	close(s->wake_fd);
+	return -ENOMEM;
+}
+
+/*
+ * The first use of OpenSSL reads files and fills some 300 KiB: not while
+ * clients wait, and not at all where nobody logs in.
+ */
+static bool
+warm_up(struct login_service *s)
+{
+	struct claim nobody = { .user = "", .password = "" };
+	struct identity ignored;
+
+	return s->config->user_count == 0 || identify(s, &nobody, &ignored);
+}
+
+static bool
+make_key(struct login_service *s)
+{
+	return getrandom(s->key, sizeof(s->key), 0) == sizeof(s->key);
+}
+
+struct login_service *
+login_service_new(struct event_base *base, const struct config *config)
+{
+	struct login_service *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->config = config;
+	list_init(&s->checks);
+	list_init(&s->answered);
+	list_init(&s->queue);
+	list_init(&s->finished);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->wanted, NULL);
+	if (!make_key(s) || !warm_up(s) || open_wake(s, base) != 0)
+		goto no_wake;
+	if (start_thread(s) == 0)
+		return s;
+	event_del(&s->readable);
+	close(s->wake_fd);
+no_wake:
+	pthread_cond_destroy(&s->wanted);
+	pthread_mutex_destroy(&s->lock);
+	OPENSSL_cleanse(s, sizeof(*s));
+	free(s);
+	return NULL;
+}
+
+void
+login_service_free(struct login_service *service)
+{
+	struct link *link;
+
+	if (service == NULL)
+		return;
+	lock(service);
+	service->stopping = true;
+	must(pthread_cond_signal(&service->wanted) == 0);
+	unlock(service);
+	must(pthread_join(service->thread, NULL) == 0);
+	/* Checks nobody waits for any more may have been under way. */
+	while ((link = list_first(&service->checks)) != NULL) {
+		struct check *c = container_of(link, struct check, same);
+
+		must(list_is_empty(&c->logins));
+		check_free(c);
+	}
+	must(list_is_empty(&service->answered));
+	event_del(&service->readable);
+	close(service->wake_fd);
+	pthread_cond_destroy(&service->wanted);
+	pthread_mutex_destroy(&service->lock);
+	OPENSSL_cleanse(service, sizeof(*service));
+	free(service);
 }
 
 bool

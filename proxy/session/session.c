@@ -90,10 +90,12 @@ log_session(const struct session *s)
 	const struct close_row *row = close_row(s->reason);
 	uint64_t duration_ms = loop_now(s->env->loop) - s->start_ms;
 	struct timespec now;
+	uint64_t now_ms;
 
 	if (!s->env->config->log_access || !log_wants(log, row->level))
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
+	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	log_begin(log, row->level, "session");
 	log_hex(log, "session", s->id);
 	if (s->door->is_unix)
@@ -107,9 +109,8 @@ log_session(const struct session *s)
 	log_addr(log, "source", &s->source);
 	log_number(log, "bytes_up", s->bytes_up);
 	log_number(log, "bytes_down", s->bytes_down);
-	log_time(log, "start",
-	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 -
-		duration_ms);
+	log_time(log, "start", now_ms - duration_ms);
+	log_time(log, "end", now_ms);
 	log_number(log, "duration_ms", duration_ms);
 	if (s->waited_ms != 0)
 		log_number(log, "waited_ms", s->waited_ms);
@@ -147,7 +148,7 @@ ends_in_order(const struct session *s, enum close_reason reason)
 	if (s->state == SESSION_RELAYING)
 		return reason == CLOSE_DONE;
 	return reason != CLOSE_CLIENT_RESET && reason != CLOSE_STOPPED &&
-	       reason != CLOSE_HANDSHAKE_TIMEOUT;
+	       reason != CLOSE_KILLED && reason != CLOSE_HANDSHAKE_TIMEOUT;
 }
 
 static void
@@ -190,6 +191,7 @@ session_close(struct session *s, enum close_reason reason)
 	relay_cancel(&s->relay);
 	timeout_cancel(&s->timer);
 	close_legs(s, in_order);
+	session_leave(s);
 	free(s->ahead);
 	s->ahead = NULL;
 	link_remove(&s->link);
@@ -224,6 +226,7 @@ session_refuse_with(
 	free(s->ahead);
 	s->ahead = NULL;
 	s->ahead_len = 0;
+	session_leave(s);
 	session_enter(s, SESSION_REFUSING);
 	if (stream_write(&s->client, bytes, len) != (ssize_t)len) {
 		session_close(s, reason);
@@ -403,9 +406,10 @@ is_permitted(struct session *s, const struct addr *target)
 static void
 dial(struct session *s, const struct addr *targets, size_t count)
 {
+	const struct config_user *users = s->env->config->users;
 	struct ledger_holder holder = { .client = s->client_addr,
 		.session = s->id,
-		.user = s->user,
+		.user = s->user != 0 ? users[s->user - 1].id : 0,
 		.worker = s->env->worker };
 	struct addr permitted[RESOLVE_ADDRESSES_MAX];
 	size_t n = 0;
@@ -501,6 +505,8 @@ session_seek_target(struct session *s, const struct socks5_request *request)
 		session_refuse(s, CLOSE_COMMAND_UNSUPPORTED);
 		return;
 	}
+	if (!session_admit(s))
+		return;
 	if (s->name == NULL) {
 		dial(s, &target, 1);
 		return;
@@ -649,6 +655,22 @@ session_stop_all(struct session_env *env)
 	LIST_EACH_SAFE (i, following, &env->sessions)
 		session_close(
 		    container_of(i, struct session, link), CLOSE_STOPPED);
+}
+
+bool
+session_kill(struct session_env *env, uint64_t id)
+{
+	struct link *i, *following;
+
+	LIST_EACH_SAFE (i, following, &env->sessions) {
+		struct session *s = container_of(i, struct session, link);
+
+		if (s->id != id)
+			continue;
+		session_close(s, CLOSE_KILLED);
+		return true;
+	}
+	return false;
 }
 
 /* ---- what sessions share ---- */

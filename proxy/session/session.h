@@ -14,6 +14,7 @@
 #include "io/relay.h"
 #include "io/resolver.h"
 #include "policy/config.h"
+#include "policy/quota.h"
 #include "policy/rules.h"
 #include "session/dialer.h"
 #include "session/login.h"
@@ -38,6 +39,7 @@ struct session_env {
 	struct relays relays;
 	struct resolver *resolver;
 	struct login_service *logins; /* NULL when there are no users */
+	struct quota *quota;          /* NULL: nobody's sessions are counted */
 	struct stats *stats;
 	struct rules_host rules;
 	struct hostnet hostnet;
@@ -64,6 +66,10 @@ void session_start(struct session_env *env, const struct session_door *door,
 
 /* Closes every session, with a reset on both legs. */
 void session_stop_all(struct session_env *env);
+
+/* Closes the session of this id, with a reset on both legs; false when there is
+ * none. */
+bool session_kill(struct session_env *env, uint64_t id);
 
 /* Copies the egress's counts to the shared ones. */
 void session_publish_stats(struct session_env *env);

@@ -41,6 +41,7 @@ struct session {
 	uint64_t bytes_up, bytes_down;
 	uint16_t user; /* index + 1 in config->users; 0: none */
 	bool settled;  /* keepalive is set */
+	bool counted_client, counted_user; /* by the quota */
 };
 
 /* The only writer of the state; asserts what is alive in it. */
@@ -59,6 +60,13 @@ void session_refuse(struct session *s, enum close_reason reason);
 /* Resolves and dials what is asked for. */
 void session_seek_target(
     struct session *s, const struct socks5_request *request);
+
+/* Counts the session for its client and its user; false when one of them has
+ * what it may have, and the session was refused. */
+bool session_admit(struct session *s);
+
+/* Counts it no more. */
+void session_leave(struct session *s);
 
 /* The client is ready in a state of the handshake. */
 void handshake_read(struct session *s);

@@ -133,6 +133,7 @@ fixture_free(struct fixture *f, enum close_reason reason)
 	    f->loop.poller.epoll == -1 ? 0 : 1, "an event is left");
 	loop_fini(&f->loop);
 	close(f->log.fd);
+	log_fini(&f->log);
 	cr_expect_eq(pairs_open_fds(), f->fds_before, "a descriptor is left");
 	munmap(f->env.egress.ledger, ledger_bytes(1024, 1024));
 	free(f);

@@ -159,15 +159,30 @@ Test(config, a_good_file_is_good)
 	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
 }
 
-Test(config, a_file_that_is_not_there_is_an_error)
+Test(config, the_file_that_is_installed_is_good)
 {
 	static struct it_outcome o;
 	const char *const argv[] = { it_binary(), "check", "-c",
+		FOURFOLD_SOURCE_DIR "/conf/fourfold.conf", NULL };
+
+	it_run(argv, NULL, &o);
+	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
+}
+
+Test(config, a_file_that_is_not_there_is_an_error)
+{
+	static struct it_outcome o;
+	const char *argv[] = { it_binary(), "check", "-c",
 		"/nonexistent/fourfold.conf", NULL };
 
 	it_run(argv, NULL, &o);
 	cr_expect_eq(o.status, 2);
 	cr_expect_not_null(strstr(o.err, "/nonexistent/fourfold.conf"));
+	argv[3] = "/tmp";
+	it_run(argv, NULL, &o);
+	cr_expect_eq(o.status, 2);
+	cr_expect_not_null(
+	    strstr(o.err, "/tmp: cannot be read: Is a directory"), "%s", o.err);
 }
 
 Test(config, the_version_is_told)

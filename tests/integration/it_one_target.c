@@ -38,7 +38,7 @@ Test(one_target, every_port_of_the_pool_is_used_and_no_connect_more)
 	struct daemon *d =
 	    daemon_start(&(struct daemon_setup){ .proxy = "workers = 4\n",
 		.config = "[listen a]\naddress = 127.0.0.1:1080\n"
-			  "[egress e]\nports = 40000-40999\n" });
+			  "[egress e]\nports = 40000-40999\nwait = off\n" });
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
 
@@ -79,7 +79,7 @@ Test(one_target, two_source_addresses_hold_twice_as_many)
 	struct daemon *d =
 	    daemon_start(&(struct daemon_setup){ .proxy = "workers = 2\n",
 		.config = "[listen a]\naddress = 127.0.0.1:1080\n"
-			  "[egress e]\nports = 40000-40019\n"
+			  "[egress e]\nports = 40000-40019\nwait = off\n"
 			  "addresses = 127.0.0.1 127.9.9.9\n" });
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
@@ -105,7 +105,7 @@ Test(one_target, a_full_target_is_no_matter_for_the_others)
 	namespace_enter_with_ports(&target, 30000, 40999);
 	struct daemon *d = daemon_start(&(struct daemon_setup){
 	    .config = "[listen a]\naddress = 127.0.0.1:1080\n"
-		      "[egress e]\nports = 40000\n" });
+		      "[egress e]\nports = 40000\nwait = off\n" });
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
 	struct addr another = target_at(&target, "127.0.0.2");

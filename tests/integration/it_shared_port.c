@@ -17,7 +17,7 @@
 
 #define CONFIG                                   \
 	"[listen a]\naddress = 127.0.0.1:1080\n" \
-	"[egress e]\nports = 40000\n"
+	"[egress e]\nports = 40000\nwait = off\n"
 
 unsigned
 it_needs(void)

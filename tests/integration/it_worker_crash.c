@@ -88,11 +88,10 @@ bury(struct scene *s)
 
 	for (size_t i = 0; i < SESSIONS; i++) {
 		struct pair *p = &s->pairs[i];
-		bool client_ended = peer_is_readable(p->client);
 
-		IT_MUST(client_ended == peer_is_readable(p->target),
-		    "session %zu ended on one leg", i);
-		if (client_ended) {
+		/* One leg's reset may be seen a moment before the other's. */
+		if (peer_is_readable(p->client) ||
+		    peer_is_readable(p->target)) {
 			peer_expect_reset(p->client);
 			peer_expect_reset(p->target);
 			continue;
@@ -159,6 +158,8 @@ Test(worker_crash, only_its_own_sessions_are_cut)
 	cr_assert_eq(daemon_workers(s.daemon, pids), 2);
 	close_all(s.flows, 2 * left);
 	daemon_signal(s.daemon, SIGTERM);
+	/* Two that come at once would be one. */
+	daemon_wait_log(s.daemon, "event=stopping");
 	daemon_signal(s.daemon, SIGTERM);
 	daemon_wait_exit(s.daemon);
 	daemon_free(s.daemon);

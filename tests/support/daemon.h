@@ -94,8 +94,12 @@ pid_t daemon_pid(const struct daemon *d);
 size_t daemon_processes(struct daemon *d, pid_t pids[DAEMON_PROCESSES_MAX]);
 /* The workers that the log has seen start and not end. */
 size_t daemon_workers(struct daemon *d, pid_t pids[DAEMON_PROCESSES_MAX]);
-/* Memory that is theirs, shared pages in parts, in KiB; open descriptors. */
+/* Memory that is theirs, shared pages in parts, in KiB. */
 uint64_t daemon_pss_kb(struct daemon *d);
+/* The same without programs' and libraries' pages, whose part grows when
+ * another test ends: for what is compared with before. */
+uint64_t daemon_own_kb(struct daemon *d);
+/* Open descriptors. */
 unsigned daemon_descriptors(struct daemon *d);
 
 #endif

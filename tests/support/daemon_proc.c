@@ -97,11 +97,13 @@ daemon_resume(struct daemon *d)
 	daemon_signal_workers(d, SIGCONT);
 }
 
+/* The figure of this name in its smaps_rollup, in KiB; 0 when it has none. */
 static uint64_t
-pss_of(pid_t pid)
+rollup_of(pid_t pid, const char *name)
 {
 	char path[64], line[256];
 	unsigned long kb = 0;
+	size_t len = strlen(name);
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
@@ -109,24 +111,38 @@ pss_of(pid_t pid)
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "Pss: %lu kB", &kb) == 1)
-			break;
+		if (strncmp(line, name, len) != 0 || line[len] != ':')
+			continue;
+		kb = strtoul(line + len + 1, NULL, 10);
+		break;
 	}
 	fclose(f);
 	return kb;
 }
 
-uint64_t
-daemon_pss_kb(struct daemon *d)
+static uint64_t
+sum_of(struct daemon *d, const char *name)
 {
 	pid_t pids[DAEMON_PROCESSES_MAX];
 	size_t n = daemon_processes(d, pids);
 	uint64_t kb = 0;
 
 	for (size_t i = 0; i < n; i++)
-		kb += pss_of(pids[i]);
-	IT_MUST(kb > 0, "smaps_rollup says nothing");
+		kb += rollup_of(pids[i], name);
+	IT_MUST(kb > 0, "smaps_rollup has no %s", name);
 	return kb;
+}
+
+uint64_t
+daemon_pss_kb(struct daemon *d)
+{
+	return sum_of(d, "Pss");
+}
+
+uint64_t
+daemon_own_kb(struct daemon *d)
+{
+	return sum_of(d, "Pss_Anon") + sum_of(d, "Pss_Shmem");
 }
 
 unsigned

@@ -253,23 +253,24 @@ namespace_add_address(const char *ip)
 	add_address("lo", ip, 32);
 }
 
+/* A route to `to` (NULL: everywhere). */
 static void
-add_route(uint8_t type, const char *ip, const char *device)
+add_route(struct rtmsg kind, const char *to, const char *device)
 {
 	struct message m;
 	struct rtmsg *route = message_start(
 	    &m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof(*route));
-	struct addr a;
+	struct prefix prefix;
 
+	*route = kind;
 	route->rtm_family = AF_INET;
-	route->rtm_table = RT_TABLE_MAIN;
 	route->rtm_protocol = RTPROT_STATIC;
-	route->rtm_scope = device != NULL ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	route->rtm_type = type;
-	if (ip != NULL) {
-		IT_MUST(addr_parse_ip(ip, &a) == 0, "%s is no address", ip);
-		route->rtm_dst_len = 32;
-		message_put(&m, RTA_DST, a.ip, 4);
+	if (to != NULL) {
+		IT_MUST(prefix_parse(to, &prefix) == 0, "%s is no prefix", to);
+		route->rtm_family = (uint8_t)addr_domain(&prefix.base);
+		route->rtm_dst_len = prefix.bits;
+		message_put(&m, RTA_DST, prefix.base.ip,
+		    prefix.base.family == ADDR_V4 ? 4 : 16);
 	}
 	if (device != NULL) {
 		unsigned index = if_nametoindex(device);
@@ -282,13 +283,28 @@ add_route(uint8_t type, const char *ip, const char *device)
 void
 namespace_unreachable(const char *ip)
 {
-	add_route(RTN_UNREACHABLE, ip, NULL);
+	add_route((struct rtmsg){ .rtm_table = RT_TABLE_MAIN,
+		      .rtm_scope = RT_SCOPE_UNIVERSE,
+		      .rtm_type = RTN_UNREACHABLE },
+	    ip, NULL);
 }
 
 void
 namespace_default_by(const char *device)
 {
-	add_route(RTN_UNICAST, NULL, device);
+	add_route((struct rtmsg){ .rtm_table = RT_TABLE_MAIN,
+		      .rtm_scope = RT_SCOPE_LINK,
+		      .rtm_type = RTN_UNICAST },
+	    NULL, device);
+}
+
+void
+namespace_make_local(const char *prefix)
+{
+	add_route((struct rtmsg){ .rtm_table = RT_TABLE_LOCAL,
+		      .rtm_scope = RT_SCOPE_HOST,
+		      .rtm_type = RTN_LOCAL },
+	    prefix, "lo");
 }
 
 void

@@ -55,6 +55,9 @@ void namespace_add_address(const char *ip);
 /* A route on which the kernel says EHOSTUNREACH. */
 void namespace_unreachable(const char *ip);
 
+/* A local route by lo: all addresses of the prefix are this host's. */
+void namespace_make_local(const char *prefix);
+
 /* A default route by the device, so that foreign addresses have a route. */
 void namespace_default_by(const char *device);
 

@@ -195,20 +195,8 @@ Test(config, an_empty_file_and_empty_sections_are_the_defaults)
 
 Test(config, the_file_that_is_installed_says_the_defaults)
 {
-	static const char *const keys[] = { "workers", "max-sessions", "user",
-		"drain-timeout", "address", "auth", "# clients", "open",
-		"backlog", "defer-accept", "socket-mode", "# egress",
-		"# addresses", "ports", "bind", "order", "sticky", "cooldown",
-		"wait", "queue", "# password", "# max-sessions", "# max-rate",
-		"# max-share", "# reserve", "client-prefix-v4",
-		"client-prefix-v6", "client-max-sessions", "client-max-rate",
-		"client-max-share", "user-max-sessions", "user-max-rate",
-		"user-max-share", "handshake", "connect", "half-closed", "idle",
-		"keepalive", "splice", "buffer", "max-buffer-memory", "target",
-		"target-critical", "exhaustion", "cooling", "strangers",
-		"descriptors", "# socket", "mode", "group", "level", "access" };
 	struct config *defaults = config_text_good(NULL), *c;
-	char text[32768], key[64];
+	char text[32768];
 	FILE *file = fopen(FOURFOLD_SOURCE_DIR "/conf/fourfold.conf", "r");
 	size_t len;
 
@@ -219,10 +207,6 @@ Test(config, the_file_that_is_installed_says_the_defaults)
 	text[len] = '\0';
 	c = config_text_good(text);
 	expect_same(c, defaults);
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		snprintf(key, sizeof(key), "\n%s = ", keys[i]);
-		cr_expect(strstr(text, key) != NULL, "no \"%s\"", keys[i]);
-	}
 	config_free(c);
 	config_free(defaults);
 }

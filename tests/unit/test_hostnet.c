@@ -76,6 +76,26 @@ Test(hostnet, loopback_is_local)
 	cr_expect_not(is_local(&h, "127.0.0.1"));
 }
 
+Test(hostnet, a_broadcast_address_inside_a_prefix_is_found)
+{
+	struct hostnet h;
+	struct prefix p;
+	struct addr found;
+
+	hostnet_init(&h);
+	cr_assert_eq(hostnet_refresh(&h, 1, 0), 0);
+	cr_assert_eq(prefix_parse("127.255.0.0/16", &p), 0);
+	cr_assert(hostnet_find_broadcast(&h, &p, &found));
+	struct addr expected = ip("127.255.255.255");
+
+	cr_expect(addr_equal(&found, &expected));
+	cr_assert_eq(prefix_parse("127.254.0.0/16", &p), 0);
+	cr_expect_not(hostnet_find_broadcast(&h, &p, &found));
+	cr_assert_eq(prefix_parse("::/0", &p), 0);
+	cr_expect_not(hostnet_find_broadcast(&h, &p, &found));
+	hostnet_fini(&h);
+}
+
 Test(hostnet, a_young_copy_is_not_read_again)
 {
 	struct hostnet h;

@@ -43,6 +43,7 @@ static const struct {
 	{ CLOSE_HANDSHAKE_TIMEOUT, "handshake_timeout", NO_REPLY },
 	{ CLOSE_IDLE_TIMEOUT, "idle_timeout", NO_REPLY },
 	{ CLOSE_HALF_CLOSED_TIMEOUT, "half_closed_timeout", NO_REPLY },
+	{ CLOSE_KILLED, "killed", NO_REPLY },
 	{ CLOSE_STOPPED, "stopped", NO_REPLY },
 };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <errno.h>
@@ -39,6 +40,7 @@ static void
 fixture_free(struct fixture *f)
 {
 	close(f->log.fd);
+	log_fini(&f->log);
 	close(f->out);
 	free(f);
 }
@@ -260,7 +262,7 @@ Test(log, a_reader_that_blocks_costs_lines_which_are_counted)
 	dropped = f->log.dropped;
 	cr_assert_gt(dropped, 0);
 	/* A pipe takes a page at least. */
-	for (i = 0; i < sizeof(f->log.buf) / 4096 && f->log.dropped != 0; i++)
+	for (i = 0; i < LOG_BUFFER_BYTES / 4096 && f->log.dropped != 0; i++)
 		output(f);
 	output(f);
 	cr_expect_eq(f->log.used, 0);
@@ -276,6 +278,44 @@ Test(log, a_reader_that_blocks_costs_lines_which_are_counted)
 	cr_expect_str_eq(line, want);
 	cr_expect_str_eq(rest, "");
 	cr_expect_eq(lines + dropped, LINES);
+	log_event(&f->log, LOG_LEVEL_INFO, "again", "x");
+	f->used = 0;
+	cr_expect_str_eq(output(f), "<6>event=again msg=x\n");
+	fixture_free(f);
+}
+
+/* How many pages of the buffer take memory. */
+static size_t
+pages_of(const struct log *log)
+{
+	unsigned char present[LOG_BUFFER_BYTES / 4096];
+	size_t n = 0;
+
+	cr_assert_eq(sysconf(_SC_PAGESIZE), 4096);
+	cr_assert_eq(mincore(log->buf, LOG_BUFFER_BYTES, present), 0);
+	for (size_t i = 0; i < ARRAY_LEN(present); i++)
+		n += present[i] & 1;
+	return n;
+}
+
+Test(log, the_memory_of_a_burst_is_given_back)
+{
+	struct fixture *f = fixture_new(LOG_LEVEL_INFO, LOG_JOURNAL);
+
+	cr_expect_null(f->log.buf);
+	log_event(&f->log, LOG_LEVEL_INFO, "e", "x");
+	output(f);
+	cr_expect_leq(pages_of(&f->log), 1);
+	while (f->log.dropped == 0)
+		log_event(&f->log, LOG_LEVEL_INFO, "e", "x");
+	cr_expect_geq(pages_of(&f->log), 250);
+	/* What is left of a burst after a while is a burst's as well. */
+	while (f->log.used - f->log.sent > 4096)
+		output(f);
+	log_event(&f->log, LOG_LEVEL_INFO, "e", "x");
+	output(f);
+	cr_expect_eq(f->log.used, 0);
+	cr_expect_leq(pages_of(&f->log), 16);
 	log_event(&f->log, LOG_LEVEL_INFO, "again", "x");
 	f->used = 0;
 	cr_expect_str_eq(output(f), "<6>event=again msg=x\n");

@@ -417,6 +417,8 @@ port_is_blocked(void)
 	must(b->e.ports_blocked == 1 && b->e.tuples_taken == 0);
 	must(times_logged(b, "event=port_blocked") == 1);
 	must(times_logged(b, "port=40000") == 1);
+	must(times_logged(b, "stranger=127.0.0.1:40000") == 1);
+	must(times_logged(b, "stranger_state=listens") == 1);
 	/* It rests for all targets, and comes back. */
 	must(open_to(b, &other, &o) == 0);
 	must(is_source(&o, "127.0.0.1:40001"));

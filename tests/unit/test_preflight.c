@@ -9,7 +9,7 @@
 #include "egress/preflight.h"
 #include "netns.h"
 
-#define TEXT_SIZE 1024
+#define TEXT_SIZE 2048
 
 /* One decision and what it said. */
 struct decision {
@@ -467,6 +467,36 @@ Test(preflight, addresses_that_overlap_are_refused)
 	expect_error(&d, "::/64 cannot be source addresses");
 }
 
+Test(preflight, all_that_is_wrong_is_told_a_line_each)
+{
+	struct preflight_host host = fresh_host();
+	const struct preflight_ports ports = { 20000, 20009 };
+	struct prefix list[2] = { parse_prefix("192.0.2.0/24"),
+		parse_prefix("192.0.2.9") };
+	struct preflight_wish wish = { .addresses = list,
+		.address_count = 2,
+		.ports = &ports,
+		.port_count = 1,
+		.bind = PREFLIGHT_RANGE };
+	struct decision d;
+
+	plan(&host, &wish, &d);
+	expect_error(&d, "bind=range cannot have ports 20000-20009");
+	expect_error(&d, "\negress main: addresses 192.0.2.0/24 and");
+}
+
+Test(preflight, each_warning_has_its_line)
+{
+	struct preflight_host host = reserving_host("32769");
+	const struct preflight_ports ports = { 32767, 32769 };
+	struct decision d;
+
+	plan_ports(&host, PREFLIGHT_AUTO, &ports, 1, &d);
+	cr_assert_eq(d.result, 0);
+	expect_words(d.warning, "egress main: ports 32767 are outside");
+	expect_words(d.warning, "\negress main: ports 32769 are in");
+}
+
 Test(preflight, too_many_addresses_are_refused)
 {
 	struct preflight_host host = fresh_host();
@@ -529,15 +559,21 @@ Test(preflight, lists_of_ports_are_parsed)
 		    "%s", wrong[i]);
 }
 
-Test(preflight, this_host_is_read)
+Test(preflight, lists_of_ports_are_written_as_they_are_read)
 {
-	struct preflight_host host;
+	static const char *const lists[] = { "", "1", "0,7-9,65535", "1-65535",
+		"40000-40001,40003" };
+	static uint8_t bits[PREFLIGHT_PORT_BYTES];
+	char text[32];
 
-	preflight_read(&host);
-	cr_expect_gt(host.port_first, 0);
-	cr_expect_leq(host.port_first, host.port_last);
-	cr_expect(host.tw_reuse >= 0 && host.tw_reuse <= 2);
-	cr_expect(host.no_port_option);
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		cr_assert_eq(preflight_parse_ports(lists[i], bits), 0);
+		cr_expect(preflight_format_ports(bits, text, sizeof(text)));
+		cr_expect_str_eq(text, lists[i]);
+	}
+	memset(bits, 0x55, sizeof(bits));
+	cr_expect_not(preflight_format_ports(bits, text, 24));
+	cr_expect_str_eq(text, "0,2,4,6,8,...");
 }
 
 /* In a namespace of its own: 0 or the number of the check that failed. */
@@ -551,36 +587,7 @@ expect_in_namespace(const char *const *setup, int (*body)(void))
 	cr_expect_eq(result, 0, "check %d did not hold", result);
 }
 
-static int
-sysctls_are_read(void)
-{
-	struct preflight_host host;
-
-	preflight_read(&host);
-	if (host.port_first != 20001 || host.port_last != 30000)
-		return 1;
-	if (host.reserved[20010 / 8] != 1 << 20010 % 8 ||
-	    host.reserved[20011 / 8 + 1] != 0)
-		return 2;
-	if (host.tw_reuse != 1)
-		return 3;
-	return host.timestamps ? 4 : 0;
-}
-
 #define SYSCTL(name) " > /proc/sys/net/ipv4/" name
-
-Test(preflight, sysctls_are_read)
-{
-	static const char *const setup[] = {
-		"echo 20001 30000" SYSCTL("ip_local_port_range"),
-		"echo 20010" SYSCTL("ip_local_reserved_ports"),
-		"echo 1" SYSCTL("tcp_tw_reuse"),
-		"echo 0" SYSCTL("tcp_timestamps"),
-		NULL,
-	};
-
-	expect_in_namespace(setup, sysctls_are_read);
-}
 
 static int
 make_pool(const struct preflight_wish *wish, char *error)
@@ -657,7 +664,13 @@ addresses_are_tried(void)
 	/* One of the prefix: bind() wants IPV6_FREEBIND for it. */
 	if (!address_is_taken("2001:db8::1234"))
 		return 6;
-	return address_is_taken("2001:db8:1::1") ? 7 : 0;
+	if (address_is_taken("2001:db8:1::1"))
+		return 7;
+	/* bind() would take these, and connect() another source. */
+	if (!address_mends_itself("127.255.255.255",
+		"127.255.255.255 of 127.255.255.255/32 is a broadcast address"))
+		return 8;
+	return 0;
 }
 
 Test(preflight, an_address_that_is_not_local_names_the_command)
@@ -681,6 +694,47 @@ Test(preflight, an_ipv6_address_names_the_command)
 	cr_expect_eq(d.result, -EINVAL);
 	/* A host without IPv6 has other words for it. */
 	expect_words(d.error, "egress main: 2001:db8::1 ");
+}
+
+/* A whole network on lo is local, and its last address a broadcast one. */
+static int
+prefixes_have_no_broadcast(void)
+{
+	if (!address_mends_itself("10.9.0.0/16", "10.9.255.255 of 10.9.0.0/16"))
+		return 1;
+	return address_is_taken("10.9.0.0/16") ? 0 : 2;
+}
+
+Test(preflight, a_prefix_with_a_broadcast_address_names_the_command)
+{
+	static const char *const setup[] = {
+		"ip address add 10.9.0.1/16 broadcast + dev lo",
+		NULL,
+	};
+
+	expect_in_namespace(setup, prefixes_have_no_broadcast);
+}
+
+Test(preflight, of_many_wrong_addresses_some_are_told_and_the_rest_counted)
+{
+	struct preflight_host host = fresh_host();
+	struct prefix list[20];
+	struct preflight_wish wish = { .name = "main",
+		.addresses = list,
+		.address_count = ARRAY_LEN(list) };
+	struct decision d;
+
+	for (size_t i = 0; i < ARRAY_LEN(list); i++)
+		list[i] = (struct prefix){
+			.base = addr_v4(0xcb007101 + (uint32_t)i, 0), .bits = 32
+		};
+	d.result = preflight_pool(
+	    &host, &wish, &d.pool, d.error, d.warning, TEXT_SIZE);
+	cr_expect_eq(d.result, -EINVAL);
+	expect_words(d.error, "egress main: 203.0.113.1 is not an address");
+	expect_words(d.error, "\negress main: 203.0.113.8 is not an address");
+	cr_expect_null(strstr(d.error, "203.0.113.9 "));
+	expect_words(d.error, "\negress main: and 12 more of addresses=");
 }
 
 static int

@@ -21,6 +21,7 @@ enum happening {
 	TIME,       /* every timeout that is armed fires */
 	TIME_TWICE, /* and what is armed then */
 	STOP,
+	KILL,
 	ANSWER, /* of the operation: `answer` */
 	TARGET_SENDS,
 	TARGET_ENDS,
@@ -94,6 +95,7 @@ static const struct row rows[] = {
 	{ ROW(GREETING, B("\5"), TIME), CLOSES(HANDSHAKE_TIMEOUT), B(""),
 	    SEES_RESET },
 	{ ROW(GREETING, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(GREETING, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 
 	/* User and password. */
 	{ ROW(LOGIN, B("\1\1"), SENDS), STAYS(LOGIN), B(""), SEES_NOTHING },
@@ -117,6 +119,7 @@ static const struct row rows[] = {
 	{ ROW(LOGIN, B("\1"), TIME), CLOSES(HANDSHAKE_TIMEOUT), B(""),
 	    SEES_RESET },
 	{ ROW(LOGIN, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(LOGIN, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 
 	{ ROW(VERIFYING, B("x"), SENDS), STAYS(VERIFYING), B(""),
 	    SEES_NOTHING },
@@ -127,6 +130,7 @@ static const struct row rows[] = {
 	{ ROW(VERIFYING, B(""), TIME), CLOSES(HANDSHAKE_TIMEOUT), B(""),
 	    SEES_RESET },
 	{ ROW(VERIFYING, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(VERIFYING, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 	{ ASKED(VERIFYING, B(""), LOGIN_OK), GOES(REQUEST), B("\1\0"),
 	    SEES_NOTHING },
 	{ ASKED(VERIFYING, B("\5\1"), LOGIN_OK), GOES(REQUEST), B("\1\0"),
@@ -183,6 +187,7 @@ static const struct row rows[] = {
 	{ ROW(REQUEST, B("\5"), TIME), CLOSES(HANDSHAKE_TIMEOUT), B(""),
 	    SEES_RESET },
 	{ ROW(REQUEST, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(REQUEST, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 
 	/* While the name is looked up. */
 	{ ROW(RESOLVING, B("ahead"), SENDS), STAYS(RESOLVING), B(""),
@@ -199,6 +204,7 @@ static const struct row rows[] = {
 	{ ROW(RESOLVING, B(""), TIME_TWICE), CLOSES(RESOLVE_FAILED),
 	    REPLY("\4"), SEES_END },
 	{ ROW(RESOLVING, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(RESOLVING, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 	{ ASKED(RESOLVING, B(""), RESOLVE_OK), GOES(DIALING), B(""),
 	    SEES_NOTHING },
 	{ ASKED(RESOLVING, B("ahead"), RESOLVE_OK), GOES(DIALING), B(""),
@@ -220,6 +226,7 @@ static const struct row rows[] = {
 	{ ROW(DIALING, B(""), TIME), REFUSES(CONNECT_TIMEOUT), REPLY("\6"),
 	    SEES_END },
 	{ ROW(DIALING, B(""), STOP), CLOSES(STOPPED), B(""), SEES_RESET },
+	{ ROW(DIALING, B(""), KILL), CLOSES(KILLED), B(""), SEES_RESET },
 	{ ASKED(DIALING, B(""), CLOSE_NONE), GOES(RELAYING), SUCCESS,
 	    SEES_NOTHING },
 	{ ASKED(DIALING, B(""), CLOSE_REFUSED), REFUSES(REFUSED), REPLY("\5"),
@@ -250,6 +257,8 @@ static const struct row rows[] = {
 	    PAIRS_RESET, PAIRS_FIN },
 	{ ROW(RELAYING, B("up"), STOP), CLOSES(STOPPED), B(""), PAIRS_RESET,
 	    PAIRS_RESET },
+	{ ROW(RELAYING, B("up"), KILL), CLOSES(KILLED), B(""), PAIRS_RESET,
+	    PAIRS_RESET },
 
 	/* After the last reply, which was 7. */
 	{ ROW(REFUSING, B("more"), SENDS), REFUSES(COMMAND_UNSUPPORTED), B(""),
@@ -261,6 +270,8 @@ static const struct row rows[] = {
 	{ ROW(REFUSING, B("more"), TIME), CLOSES(COMMAND_UNSUPPORTED), B(""),
 	    SEES_END },
 	{ ROW(REFUSING, B(""), STOP), CLOSES(COMMAND_UNSUPPORTED), B(""),
+	    SEES_END },
+	{ ROW(REFUSING, B(""), KILL), CLOSES(COMMAND_UNSUPPORTED), B(""),
 	    SEES_END },
 };
 
@@ -285,6 +296,9 @@ happen(struct fixture *f, enum happening what, int answered)
 		return;
 	case STOP:
 		session_stop_all(&f->env);
+		return;
+	case KILL:
+		cr_expect(session_kill(&f->env, f->s->id));
 		return;
 	case ANSWER:
 		fixture_answer(f, answered);

@@ -12,6 +12,7 @@
 
 #include <criterion/criterion.h>
 
+#include "egress/ledger_read.h"
 #include "fakes.h"
 #include "passes.h"
 #include "session_fixture.h"
@@ -85,6 +86,46 @@ Test(session_course, the_first_reason_to_close_stands)
 	session_close(f->s, CLOSE_STOPPED);
 	cr_expect_eq(pairs_look(f->target, PAIRS_RESET), PAIRS_RESET);
 	fixture_free(f, CLOSE_IDLE_TIMEOUT);
+}
+
+Test(session_course, none_is_killed_in_place_of_one_that_is_not_there)
+{
+	struct fixture *f = fixture_new();
+
+	fixture_bring(f, SESSION_RELAYING);
+	cr_expect_not(session_kill(&f->env, f->s->id + 1));
+	cr_expect_eq(fixture_state(f), SESSION_RELAYING);
+	cr_expect(session_kill(&f->env, f->s->id));
+	cr_expect_not(session_kill(&f->env, f->s->id));
+	fixture_free(f, CLOSE_KILLED);
+}
+
+static void
+keep_row(void *arg, const struct ledger_record_row *row)
+{
+	*(struct ledger_record_row *)arg = *row;
+}
+
+/* The place of a user in the file changes with the file. */
+Test(session_course, the_lease_knows_its_user_by_an_id_that_lasts)
+{
+	struct fixture *f = fixture_new();
+	struct ledger_record_row row = { 0 };
+
+	f->user.id = 4711;
+	f->listen.password = true;
+	fixture_start(f);
+	client_sends(f,
+	    "\5\1\2"
+	    "\1\5known\1p"
+	    "\5\1\0\1\177\0\0\1\0P",
+	    22);
+	cr_assert_eq(fixture_state(f), SESSION_DIALING);
+	ledger_each_record(f->env.egress.ledger, 0, keep_row, &row);
+	cr_expect_eq(row.holder.user, 4711);
+	cr_expect_eq(row.holder.session, f->s->id);
+	session_stop_all(&f->env);
+	fixture_free(f, CLOSE_STOPPED);
 }
 
 Test(session_course, a_client_that_is_not_listed_is_not_served)

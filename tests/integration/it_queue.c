@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A full target: who comes then waits, and is served when a lease ends.
+ */
+#include <sys/socket.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "it.h"
+#include "namespace.h"
+#include "peer.h"
+#include "socks.h"
+
+#define SLOTS   1000 /* 2 addresses x 500 ports */
+#define WAITERS 200
+
+unsigned
+it_needs(void)
+{
+	return IT_NAMESPACES;
+}
+
+#define LISTEN "[listen a]\naddress = 127.0.0.1:1080\n"
+
+static struct daemon *
+start(const char *workers, const char *egress)
+{
+	static char config[1024];
+
+	snprintf(config, sizeof(config), LISTEN "[egress e]\n%s", egress);
+	return daemon_start(
+	    &(struct daemon_setup){ .proxy = workers, .config = config });
+}
+
+static int
+ask_for(const struct addr *proxy, const struct addr *to)
+{
+	int fd = socks_connect(proxy);
+
+	socks_request(fd, to);
+	return fd;
+}
+
+/* The session of one that waited: it has its answer, and its target. */
+static struct pair
+served(int client, const struct target *t)
+{
+	struct socks_reply reply = socks_reply(client);
+	struct pair p = { .client = client, .source = reply.bound };
+
+	IT_MUST(reply.code == 0, "answered %u", reply.code);
+	p.target = target_accept(t);
+	return p;
+}
+
+/* Which of the clients has been answered; waits for the first. */
+static unsigned
+find_answered(const int *clients, unsigned count)
+{
+	uint64_t since_ms = it_now_ms();
+
+	for (;;) {
+		for (unsigned i = 0; i < count; i++) {
+			if (clients[i] != -1 && peer_is_readable(clients[i]))
+				return i;
+		}
+		it_again(since_ms, "a release that serves somebody");
+	}
+}
+
+Test(queue, all_slots_are_held_and_each_release_serves_one_that_waits)
+{
+	struct pair *pairs = calloc(SLOTS, sizeof(*pairs));
+	int clients[WAITERS];
+	struct target target;
+
+	cr_assert_not_null(pairs);
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("workers = 4\n",
+	    "addresses = 127.0.0.1 127.9.9.9\nports = 40000-40499\n"
+	    "wait = 1h\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+	struct addr another = target_at(&target, "127.0.0.2");
+	struct pair other;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		pair_open(&pairs[i], &proxy, &target, &to);
+	for (unsigned i = 0; i < WAITERS; i++)
+		clients[i] = ask_for(&proxy, &to);
+	/* Nobody else waits for them. */
+	pair_open(&other, &proxy, &target, &another);
+	pair_exchange(&other, 1);
+	pair_reset(&other);
+	for (unsigned i = 0; i < WAITERS; i++) {
+		pair_reset(&pairs[i]);
+		unsigned who = find_answered(clients, WAITERS);
+
+		pairs[i] = served(clients[who], &target);
+		clients[who] = -1;
+		for (unsigned j = 0; j < WAITERS; j++)
+			cr_assert(
+			    clients[j] == -1 || !peer_is_readable(clients[j]),
+			    "one release, two answers");
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		pair_exchange(&pairs[i], i);
+	for (unsigned i = 0; i < SLOTS; i++)
+		pair_reset(&pairs[i]);
+	daemon_stop(d);
+	free(pairs);
+}
+
+Test(queue, who_has_waited_for_too_long_is_told_the_cause_and_the_time)
+{
+	char line[DAEMON_LINE_MAX], value[32];
+	struct target target;
+	struct pair full;
+	int fd;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("", "ports = 40000\nwait = 300ms\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open(&full, &proxy, &target, &to);
+	cr_assert_eq(socks_try(&proxy, &to, &fd), 1);
+	daemon_wait_log(d, "event=session", "reason=target_full");
+	cr_assert(daemon_find_log(d, line, "reason=target_full"));
+	cr_expect_geq(
+	    atoi(daemon_value(line, "waited_ms", value, sizeof(value))), 300);
+	pair_reset(&full);
+	daemon_stop(d);
+}
+
+Test(queue, it_is_bounded)
+{
+	struct target target;
+	struct pair full;
+	int waits, fd;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d =
+	    start("workers = 1\n", "ports = 40000\nwait = 1h\nqueue = 1\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open(&full, &proxy, &target, &to);
+	waits = ask_for(&proxy, &to);
+	/* The one worker takes them in the order in which they came. */
+	cr_assert_eq(socks_try(&proxy, &to, &fd), 1);
+	daemon_wait_log(d, "event=session", "reason=queue_full");
+	pair_reset(&full);
+	full = served(waits, &target);
+	pair_reset(&full);
+	daemon_stop(d);
+}
+
+Test(queue, one_that_leaves_and_one_that_dies_do_not_keep_the_others)
+{
+	struct target target;
+	struct pair full;
+	int leaves, waits;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("workers = 1\n", "ports = 40000\nwait = 1h\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open(&full, &proxy, &target, &to);
+	leaves = ask_for(&proxy, &to);
+	waits = ask_for(&proxy, &to);
+	peer_reset(leaves);
+	daemon_wait_log(d, "event=session", "reason=client_reset");
+	pair_reset(&full);
+	full = served(waits, &target);
+	pair_exchange(&full, 1);
+	pair_reset(&full);
+	daemon_stop(d);
+}
+
+Test(queue, what_cools_is_given_to_those_who_wait)
+{
+	struct target target;
+	struct pair first, second;
+	uint8_t byte;
+	size_t len;
+	int waits;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("", "ports = 40000\nwait = 1h\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open(&first, &proxy, &target, &to);
+	waits = ask_for(&proxy, &to);
+	/* The target ends it first: the slot cools for a second. */
+	peer_finish(first.target);
+	cr_assert_eq(peer_drain(first.client, &byte, 1, &len), PEER_EOF);
+	peer_finish(first.client);
+	peer_expect_eof(first.target);
+	second = served(waits, &target);
+	pair_exchange(&second, 1);
+	pair_reset(&second);
+	close(first.client);
+	daemon_stop(d);
+}
+
+/* Was the client told that its session succeeded? Otherwise it was reset. */
+static bool
+is_served(int client)
+{
+	uint8_t reply[10];
+	ssize_t n = recv(client, reply, sizeof(reply), 0);
+
+	IT_MUST(n != 0, "a clean end");
+	IT_MUST(n < 0 || reply[1] == 0, "answered %u", reply[1]);
+	return n > 0;
+}
+
+/* So many that both workers have some. */
+Test(queue, a_workers_death_does_not_keep_those_of_the_others)
+{
+	int clients[16];
+	pid_t pids[DAEMON_PROCESSES_MAX];
+	struct target target;
+	struct pair held;
+	bool served_one = false;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("workers = 2\n", "ports = 40000\nwait = 1h\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open(&held, &proxy, &target, &to);
+	for (unsigned i = 0; i < ARRAY_LEN(clients); i++)
+		clients[i] = ask_for(&proxy, &to);
+	cr_assert_eq(daemon_workers(d, pids), 2);
+	kill(pids[0], SIGKILL);
+	daemon_wait_log(d, "event=worker_died");
+	/* If it was not the dead one's it is free now. */
+	peer_reset(held.client);
+	while (!served_one) {
+		unsigned who = find_answered(clients, ARRAY_LEN(clients));
+
+		served_one = is_served(clients[who]);
+		close(clients[who]);
+		clients[who] = -1;
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(clients); i++)
+		if (clients[i] != -1)
+			peer_reset(clients[i]);
+	close(held.target);
+	daemon_stop(d);
+}
+
+/* ---- limits ---- */
+
+Test(limits, a_client_is_held_to_its_sessions_and_its_share)
+{
+	struct target target;
+	struct pair one, two;
+	int fd;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("workers = 2\n",
+	    "ports = 40000-40003\nwait = off\n"
+	    "[limits]\nclient-max-sessions = 2\nclient-max-share = 25%\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+	struct addr another = target_at(&target, "127.0.0.2");
+
+	pair_open(&one, &proxy, &target, &to);
+	/* A quarter of four is one. */
+	cr_assert_eq(socks_try(&proxy, &to, &fd), 2);
+	daemon_wait_log(d, "event=session", "reason=quota_share");
+	pair_open(&two, &proxy, &target, &another);
+	cr_assert_eq(socks_try(&proxy, &another, &fd), 2);
+	daemon_wait_log(d, "event=session", "reason=quota_sessions");
+	pair_reset(&two);
+	pair_open(&two, &proxy, &target, &another);
+	pair_reset(&one);
+	pair_reset(&two);
+	daemon_signal(d, SIGTERM);
+	cr_assert_eq(daemon_wait_exit(d), 0);
+	cr_expect_eq(daemon_counter(d, "closed_quota_share"), 1);
+	cr_expect_eq(daemon_counter(d, "closed_quota_sessions"), 1);
+	daemon_free(d);
+}
+
+/* Of a thousand that come at once only so many are let in: the bucket is of a
+ * second, and they take less than the hours that all would need. */
+Test(limits, new_sessions_come_no_faster_than_they_may)
+{
+	struct target target;
+	unsigned refused = 0;
+	int fd;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start("workers = 2\n",
+	    "ports = 40000-40499\n[limits]\nclient-max-rate = 1\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+	uint64_t since_ms = it_now_ms();
+
+	for (unsigned i = 0; i < 50; i++) {
+		uint8_t code = socks_try(&proxy, &to, &fd);
+
+		cr_assert(code == 0 || code == 2);
+		refused += code == 2;
+		if (code == 0)
+			close(fd);
+	}
+	cr_expect_geq(refused + 1 + (it_now_ms() - since_ms) / 1000 + 1, 50);
+	cr_expect_gt(refused, 0);
+	daemon_wait_lines(
+	    d, refused, DAEMON_WORDS("event=session", "reason=quota_rate"));
+	daemon_stop(d);
+}
