@@ -265,22 +265,21 @@ on_again(struct task *task)
 int
 relay_start(struct relay *r, struct relays *env, struct stream *client,
     struct stream *target, const void *early_up, size_t early_up_len,
-    const void *reply, size_t reply_len, relay_end_fn *on_end,
-    relay_active_fn *on_active)
+    const void *reply, size_t reply_len, const struct relay_owner *owner)
 {
+	must(reply_len <= UINT16_MAX);
 	relay_init(r);
 	task_init(&r->again, on_again);
 	r->env = env;
 	r->client = client;
 	r->target = target;
-	r->on_end = on_end;
-	r->on_active = on_active;
+	r->owner = owner;
 	if (keep(env, &r->up, early_up, early_up_len) != 0 ||
 	    keep(env, &r->down, reply, reply_len) != 0) {
 		relay_cancel(r);
 		return -ENOMEM;
 	}
-	r->reply_len = (uint32_t)reply_len;
+	r->reply_len = (uint16_t)reply_len;
 	loop_again(env->loop, &r->again);
 	return 0;
 }
@@ -367,10 +366,10 @@ pump_half(struct relay *r, struct relay_half *h, struct stream *from,
 static void
 end(struct relay *r, enum relay_end how)
 {
-	relay_end_fn *on_end = r->on_end;
+	const struct relay_owner *owner = r->owner;
 
 	relay_cancel(r);
-	on_end(r, how);
+	owner->on_end(r, how);
 }
 
 /* A side that is not read now, since its end was read or the other side takes
@@ -426,7 +425,7 @@ relay_pump(struct relay *r)
 		return;
 	}
 	if (progress(r) != before)
-		r->on_active(r);
+		r->owner->on_active(r);
 	if (r->up.ended && r->down.ended)
 		end(r, RELAY_DONE);
 	else if (up == PUMP_AGAIN || down == PUMP_AGAIN)
@@ -448,7 +447,7 @@ relay_cancel(struct relay *r)
 	task_cancel(&r->again);
 	give_up_kept(r->env, &r->up);
 	give_up_kept(r->env, &r->down);
-	r->on_end = NULL;
+	r->owner = NULL;
 }
 
 uint64_t

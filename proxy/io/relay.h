@@ -61,18 +61,21 @@ struct relay_half {
 };
 
 struct relay;
-typedef void relay_end_fn(struct relay *relay, enum relay_end end);
-typedef void relay_active_fn(struct relay *relay);
+
+struct relay_owner {
+	void (*on_end)(struct relay *relay, enum relay_end end);
+	/* Bytes or an end were passed on. */
+	void (*on_active)(struct relay *relay);
+};
 
 struct relay {
 	struct relays *env;
 	struct stream *client, *target; /* borrowed */
 	struct relay_half up, down;     /* from the client, from the target */
 	struct task again;
-	relay_end_fn *on_end;
-	relay_active_fn *on_active; /* bytes or an end were passed on */
-	uint32_t reply_len; /* of `down.bytes`, what is not the target's */
-	int error;          /* positive errno of an error */
+	const struct relay_owner *owner; /* NULL: not running */
+	int error;                       /* positive errno of an error */
+	uint16_t reply_len; /* of `down.bytes`, what is not the target's */
 	bool target_first;  /* the target's FIN came before we passed one on */
 };
 
@@ -93,7 +96,7 @@ void relay_init(struct relay *r);
 MUST_USE int relay_start(struct relay *r, struct relays *env,
     struct stream *client, struct stream *target, const void *early_up,
     size_t early_up_len, const void *reply, size_t reply_len,
-    relay_end_fn *on_end, relay_active_fn *on_active);
+    const struct relay_owner *owner);
 
 /* What the owner's stream callbacks call: pass on what can be. */
 void relay_pump(struct relay *r);

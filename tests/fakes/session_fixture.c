@@ -152,7 +152,8 @@ fixture_start(struct fixture *f)
 		pass(&f->loop);
 		return;
 	}
-	f->s = container_of(list_first(&f->env.sessions), struct session, link);
+	f->s = container_of(
+	    list_first(&f->env.sessions), struct session, place.link);
 	passes(&f->loop, 3);
 }
 

@@ -77,6 +77,8 @@ on_active(struct relay *r)
 	container_of(r, struct bench, relay)->actives++;
 }
 
+static const struct relay_owner owner = { on_end, on_active };
+
 static void
 side_open(struct bench *b, struct side *s, pair_fn *pair, stream_ready_fn *fn)
 {
@@ -116,7 +118,7 @@ start(struct bench *b, const char *early, const char *reply)
 {
 	cr_assert_eq(relay_start(&b->relay, &b->relays, &b->client.stream,
 			 &b->target.stream, early, strlen(early), reply,
-			 strlen(reply), on_end, on_active),
+			 strlen(reply), &owner),
 	    0);
 	cr_expect_eq(b->ends, 0, "called inside the start");
 	passes(&b->loop, 2);
@@ -263,6 +265,82 @@ TEST_MOVING(a_quiet_relay_keeps_nothing)
 	bench_free(b);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+
+/* Where nothing counts allocations there is no such test. */
+#ifdef ASAN
+int __sanitizer_install_malloc_and_free_hooks(
+    void (*on_malloc)(const volatile void *, size_t),
+    void (*on_free)(const volatile void *));
+
+static unsigned allocations;
+
+static void
+on_malloc(const volatile void *p, size_t size)
+{
+	(void)p;
+	(void)size;
+	allocations++;
+}
+
+static void
+on_free(const volatile void *p)
+{
+	(void)p;
+}
+
+/* Four bytes each way, without Criterion, which allocates. */
+static bool
+exchange(struct bench *b)
+{
+	char got[4];
+
+	if (!pairs_send(b->client.peer, "more", 4) ||
+	    !pairs_send(b->target.peer, "less", 4))
+		return false;
+	if (!pairs_wait(b->client.fd, POLLIN) ||
+	    !pairs_wait(b->target.fd, POLLIN))
+		return false;
+	passes(&b->loop, 2);
+	return pairs_recv(b->client.peer, got, 4) == 4 &&
+	       pairs_recv(b->target.peer, got, 4) == 4;
+}
+
+static void
+expect_no_allocation(enum relay_splice splice)
+{
+	struct bench *b = started(splice, pairs_tcp);
+	unsigned before;
+	bool well = exchange(b); /* the first pipe is opened */
+
+	before = allocations;
+	for (int i = 0; i < 10; i++)
+		well = well && exchange(b);
+	cr_expect_eq(allocations, before);
+	cr_expect(well);
+	bench_free(b);
+}
+
+Test(relay, bytes_that_are_taken_at_once_need_no_allocation)
+{
+	unsigned before;
+
+	cr_assert_neq(
+	    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free), 0);
+	before = allocations;
+	free(malloc(1));
+	cr_assert_gt(allocations, before, "nothing is counted");
+	expect_no_allocation(RELAY_SPLICE_NO);
+	expect_no_allocation(RELAY_SPLICE_YES);
+}
+#endif
+
 TEST_MOVING(it_does_nothing_before_the_pass_and_nothing_when_cancelled)
 {
 	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
@@ -272,9 +350,8 @@ TEST_MOVING(it_does_nothing_before_the_pass_and_nothing_when_cancelled)
 	shutdown(b->target.peer, SHUT_WR);
 	cr_assert(pairs_wait(b->client.fd, POLLRDHUP));
 	cr_assert(pairs_wait(b->target.fd, POLLRDHUP));
-	cr_assert_eq(
-	    relay_start(&b->relay, &b->relays, &b->client.stream,
-		&b->target.stream, "early", 5, "reply", 5, on_end, on_active),
+	cr_assert_eq(relay_start(&b->relay, &b->relays, &b->client.stream,
+			 &b->target.stream, "early", 5, "reply", 5, &owner),
 	    0);
 	expect_sees(&b->client, PAIRS_OPEN);
 	relay_cancel(&b->relay);
