@@ -356,10 +356,10 @@ pump_half(struct relay *r, struct relay_half *h, struct stream *from,
 		return r->error != 0 ? PUMP_WRITE_ERROR : PUMP_IDLE;
 	if (!h->fin)
 		result = pump_bytes(r, h, from, to);
-	if (h->fin && !keeps(h)) {
+	h->ended = h->fin && !keeps(h);
+	/* The second end is the close() by the owner, who is told now. */
+	if (h->ended && !(r->up.ended && r->down.ended))
 		shutdown(to->watch.fd, SHUT_WR);
-		h->ended = true;
-	}
 	return result;
 }
 

@@ -19,7 +19,9 @@
 #include "io/stream.h"
 
 enum relay_end {
-	RELAY_DONE, /* both directions ended; all bytes were passed on */
+	/* Both directions ended, all bytes were passed on, and the end that
+	 * came last will be by closing both sides in order. */
+	RELAY_DONE,
 	RELAY_CLIENT_ERROR, /* `relay->error` says which */
 	RELAY_TARGET_ERROR,
 };

@@ -66,9 +66,13 @@ on_end(struct relay *r, enum relay_end end)
 	b->ends++;
 	b->end = end;
 	b->error = r->error;
-	/* As its owner does. */
+	/* As its owner does, but for the closing. */
 	stream_stop(&b->client.stream);
 	stream_stop(&b->target.stream);
+	if (end == RELAY_DONE) {
+		shutdown(b->client.fd, SHUT_WR);
+		shutdown(b->target.fd, SHUT_WR);
+	}
 }
 
 static void
