@@ -16,8 +16,10 @@ must_failed(const char *what, const char *file, int line, const char *func)
 void
 strcpy_bounded(char *to, size_t size, const char *from)
 {
-	size_t len = strnlen(from, size - 1);
+	size_t len = strlen(from);
 
+	if (len >= size)
+		len = size - 1;
 	memcpy(to, from, len);
 	to[len] = '\0';
 }

@@ -187,8 +187,9 @@ session_close(struct session *s, enum close_reason reason)
 	dial_cancel(&s->dial);
 	relay_cancel(&s->relay);
 	timeout_cancel(&s->timer);
-	close_legs(s, in_order);
+	/* Before the peers see the end: whoever has seen it may come back. */
 	session_leave(s);
+	close_legs(s, in_order);
 	free(s->ahead);
 	s->ahead = NULL;
 	link_remove(&s->place.link);
