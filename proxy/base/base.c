@@ -23,3 +23,17 @@ strcpy_bounded(char *to, size_t size, const char *from)
 	memcpy(to, from, len);
 	to[len] = '\0';
 }
+
+size_t
+decimal_put(char *to, uint64_t n)
+{
+	char digits[DECIMAL_MAX];
+	size_t len = 0;
+
+	do {
+		digits[DECIMAL_MAX - ++len] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n != 0);
+	memcpy(to, digits + DECIMAL_MAX - len, len);
+	return len;
+}

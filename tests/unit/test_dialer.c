@@ -207,7 +207,7 @@ Test(dialer, a_dial_gives_a_connected_socket_with_its_lease)
 	cr_expect_eq(b->reason, CLOSE_NONE);
 	cr_expect_eq(b->error, 0);
 	cr_expect(addr_equal(&b->target, &at));
-	cr_expect_eq(b->stream.fd, b->out.fd, "the stream is registered");
+	cr_expect_eq(b->stream.watch.fd, b->out.fd, "the stream is registered");
 	cr_expect_neq(b->out.lease.record, UINT32_MAX);
 	fd = accept(listener, (struct sockaddr *)&ss, &len);
 	cr_assert_geq(fd, 0);
@@ -266,7 +266,7 @@ expect_failure(struct bench *b, unsigned pool, enum close_reason reason)
 	run(b, 1);
 	cr_expect_eq(b->reason, reason, "it is %s",
 	    b->reason == CLOSE_NONE ? "none" : close_row(b->reason)->label);
-	cr_expect_eq(b->stream.fd, -1);
+	cr_expect_eq(b->stream.watch.fd, -1);
 }
 
 Test(dialer, each_cause_has_its_reason)
@@ -393,7 +393,7 @@ Test(dialer, what_is_cancelled_never_calls_back)
 	start(b, POOL_CHOSEN, &at, 1); /* connecting, or connected */
 	dial_cancel(&b->dial);
 	cr_expect_null(b->dial);
-	cr_expect_eq(b->stream.fd, -1);
+	cr_expect_eq(b->stream.watch.fd, -1);
 	start(b, POOL_NONE, &gone, 1); /* its answer is put off */
 	dial_cancel(&b->dial);
 	passes(&b->loop, 3);
