@@ -84,7 +84,7 @@ log_target(const struct session *s)
 }
 
 static void
-log_session(const struct session *s)
+log_session(const struct session *s, const struct addr *source)
 {
 	struct log *log = s->env->log;
 	const struct close_row *row = close_row(s->reason);
@@ -106,7 +106,7 @@ log_session(const struct session *s)
 	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
 	log_target(s);
 	log_addr(log, "resolved", &s->resolved);
-	log_addr(log, "source", &s->source);
+	log_addr(log, "source", source);
 	log_number(log, "bytes_up", s->relay.up.bytes);
 	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
 	log_time(log, "start", now_ms - duration_ms);
@@ -172,6 +172,7 @@ close_legs(struct session *s, bool in_order)
 void
 session_close(struct session *s, enum close_reason reason)
 {
+	struct addr source = s->out.source;
 	bool in_order;
 
 	if (s->state == SESSION_CLOSED)
@@ -196,7 +197,7 @@ session_close(struct session *s, enum close_reason reason)
 	s->env->count--;
 	session_enter(s, SESSION_CLOSED);
 	count_end(s);
-	log_session(s);
+	log_session(s, &source);
 	loop_bury(s->env->loop, &s->place);
 	s->env->on_end(s->env->on_end_arg);
 }
@@ -300,9 +301,8 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 		return;
 	}
 	outsock_move(&s->out, out);
-	s->source = s->out.source;
 	session_enter(s, SESSION_RELAYING);
-	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->source);
+	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->out.source);
 	if (relay_start(&s->relay, &s->env->relays, &s->client, &s->target,
 		s->ahead, s->ahead_len, reply, reply_len, &relay_owner) != 0) {
 		session_close(s, CLOSE_MEMORY);
