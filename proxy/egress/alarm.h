@@ -15,9 +15,9 @@
 enum alarm_kind {
 	ALARM_TARGET_HIGH,      /* used reaches `target` percent of slots */
 	ALARM_TARGET_CRITICAL,  /* `target_critical` percent */
-	ALARM_TARGET_EXHAUSTED, /* no slot was to be had */
+	ALARM_TARGET_EXHAUSTED, /* no slot is left, or was to be had */
 	ALARM_TARGET_SOON,      /* at this rate it is full in exhaustion_ms */
-	ALARM_POOL_COOLING,     /* mostly cooling */
+	ALARM_POOL_COOLING,     /* mostly cooling, of at least 100 in use */
 	ALARM_POOL_STRANGERS,   /* mostly held by other programs */
 	ALARM_DESCRIPTORS,      /* of a worker */
 	ALARM_KINDS,
@@ -26,7 +26,8 @@ enum alarm_kind {
 /* "target_high", "target_critical", ... */
 const char *alarm_label(enum alarm_kind kind);
 
-/* In percent; 0: that alarm is off. */
+/* In percent; 0: that alarm is off. A target with fewer than 8 slots is only
+ * ever exhausted: each of them is a large part. */
 struct alarm_levels {
 	unsigned target, target_critical, cooling, strangers, descriptors;
 	uint64_t exhaustion_ms;
@@ -57,7 +58,9 @@ struct alarms *alarms_new(
 void alarms_free(struct alarms *a);
 
 /* A round of samples: whatever active alarm's subject is not sampled between
- * begin and end has gone away, and its alarms end. */
+ * begin and end has gone away, and its alarms end, with used = 0. Rounds may
+ * follow each other at any distance. At most 65,536 targets are remembered;
+ * those beyond, and what finds no memory, raise no alarm. */
 void alarms_begin(struct alarms *a, uint64_t now_ms);
 void alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
     uint32_t used, uint32_t slots, bool was_full);

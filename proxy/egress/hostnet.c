@@ -83,9 +83,9 @@ prefixes_of_type(struct table *t, unsigned type)
 }
 
 static int
-add_route(struct table *t, const struct nlmsghdr *head)
+add_route(struct table *t, struct nlmsghdr *head)
 {
-	const struct rtmsg *route = NLMSG_DATA(head);
+	struct rtmsg *route = NLMSG_DATA(head);
 	struct prefixes *to = prefixes_of_type(t, route->rtm_type);
 	uint32_t table = route->rtm_table;
 	uint8_t ip[16] = { 0 };
@@ -93,7 +93,7 @@ add_route(struct table *t, const struct nlmsghdr *head)
 	struct prefix p;
 	int left = (int)RTM_PAYLOAD(head);
 
-	for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
+	for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left)) {
 		if (a->rta_type == RTA_DST && RTA_PAYLOAD(a) == ip_len)
 			memcpy(ip, RTA_DATA(a), ip_len);
@@ -110,7 +110,7 @@ add_route(struct table *t, const struct nlmsghdr *head)
 }
 
 static int
-on_route(const struct nlmsghdr *message, void *arg)
+on_route(struct nlmsghdr *message, void *arg)
 {
 	if (message->nlmsg_type != RTM_NEWROUTE ||
 	    message->nlmsg_len < NLMSG_LENGTH(sizeof(struct rtmsg)))

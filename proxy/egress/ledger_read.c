@@ -25,6 +25,9 @@ lock_chunk(
 
 /* ---- targets ---- */
 
+/* Lanes of a sticky pool that are looked at, so that a hold is short. */
+#define LANES_MAX 64
+
 struct target_rows {
 	uint32_t count;
 	struct ledger_target_row rows[LEDGER_CHUNK];
@@ -38,6 +41,28 @@ records_of(const struct lane *lane, uint32_t slots)
 	return lane->skip != 0 ? slots : lane->fresh;
 }
 
+/* In a sticky pool each source address in use has a lane. */
+static uint32_t
+records_of_lanes(const struct hold *h, const struct target *t,
+    const struct pool *p, uint32_t slots)
+{
+	uint32_t desk = target_desk(t);
+	uint32_t first = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
+	uint32_t records = 0, n = first;
+
+	if (first == 0)
+		return 0;
+	for (unsigned i = 0; i < LANES_MAX; i++) {
+		const struct extra *e = ledger_extra(h->l, n);
+
+		records += records_of(&e->lane, p->ports);
+		n = e->link.next;
+		if (n == first)
+			return records;
+	}
+	return slots;
+}
+
 /* At most so many slots are held, cooling or used before. Strays are held
  * beside them. */
 static uint32_t
@@ -45,18 +70,9 @@ touched_of(const struct hold *h, const struct target *t, const struct pool *p,
     uint32_t slots)
 {
 	uint32_t strays = h->s->count[RECORD_STRAY];
-	uint32_t touched =
-	    records_of(&t->lane, slots) + (strays < t->held ? strays : t->held);
-	uint32_t desk = target_desk(t);
-	uint32_t first = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
 
-	for (uint32_t n = first; n != 0;) {
-		const struct extra *e = ledger_extra(h->l, n);
-
-		touched += records_of(&e->lane, p->ports);
-		n = e->link.next == first ? 0 : e->link.next;
-	}
-	return touched;
+	return records_of(&t->lane, slots) + records_of_lanes(h, t, p, slots) +
+	       (strays < t->held ? strays : t->held);
 }
 
 static void

@@ -21,8 +21,7 @@ struct ledger_target_row {
 			     cooling are not more than this */
 	uint32_t waiting;
 	uint32_t high_water; /* the most held at once */
-	bool
-	    was_full; /* since ledger_clear_full(): a lease was not to be had */
+	bool was_full; /* since ledger_take_targets(): no lease was to be had */
 };
 
 typedef void ledger_target_fn(void *arg, const struct ledger_target_row *row);

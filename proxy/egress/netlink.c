@@ -39,7 +39,7 @@ struct dump {
 };
 
 static int
-take_message(struct dump *d, const struct nlmsghdr *message)
+take_message(struct dump *d, struct nlmsghdr *message)
 {
 	if (message->nlmsg_flags & NLM_F_DUMP_INTR)
 		d->interrupted = true;
@@ -58,10 +58,10 @@ take_message(struct dump *d, const struct nlmsghdr *message)
 }
 
 static int
-take_bytes(struct dump *d, const uint8_t *buf, ssize_t len)
+take_bytes(struct dump *d, uint8_t *buf, ssize_t len)
 {
-	for (const struct nlmsghdr *m = (const void *)buf;
-	     NLMSG_OK(m, len) && !d->done; m = NLMSG_NEXT(m, len)) {
+	for (struct nlmsghdr *m = (void *)buf; NLMSG_OK(m, len) && !d->done;
+	     m = NLMSG_NEXT(m, len)) {
 		int error = take_message(d, m);
 
 		if (error != 0)

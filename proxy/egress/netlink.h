@@ -15,7 +15,7 @@
 MUST_USE int netlink_open(int protocol);
 
 /* A negative errno ends the dump. */
-typedef int netlink_take(const struct nlmsghdr *message, void *arg);
+typedef int netlink_take(struct nlmsghdr *message, void *arg);
 
 /*
  * Sends `request` and gives each message of the answer to `take`, the end

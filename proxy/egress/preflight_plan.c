@@ -38,6 +38,9 @@ bit_is_set(const uint8_t *bits, uint32_t port)
 	return bits[port / 8] >> port % 8 & 1;
 }
 
+static void say(char *text, size_t size, const char *name, const char *format,
+    va_list args) PRINTF_LIKE(4, 0);
+
 static void
 say(char *text, size_t size, const char *name, const char *format, va_list args)
 {

@@ -77,7 +77,7 @@ state_of(const struct inet_diag_msg *m)
 }
 
 static bool
-read_socket(const struct nlmsghdr *message, struct stranger *out)
+read_socket(struct nlmsghdr *message, struct stranger *out)
 {
 	const struct inet_diag_msg *m = NLMSG_DATA(message);
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
@@ -108,7 +108,7 @@ struct search {
 };
 
 static int
-on_candidate(const struct nlmsghdr *message, void *arg)
+on_candidate(struct nlmsghdr *message, void *arg)
 {
 	struct search *s = arg;
 	struct stranger one;
@@ -171,7 +171,7 @@ struct gathering {
 };
 
 static int
-on_socket(const struct nlmsghdr *message, void *arg)
+on_socket(struct nlmsghdr *message, void *arg)
 {
 	struct gathering *g = arg;
 	struct stranger one;

@@ -33,9 +33,50 @@ say(struct advisor *a, const char *format, ...)
 	a->count++;
 }
 
-/* What is closed first by us rests by what these say. */
+/* Are there pools whose ports rest by what the kernel needs? */
+static bool
+any_rests_by_kernel(const struct advisor *a)
+{
+	for (size_t i = 0; i < a->f->config->egress_count; i++) {
+		if (!a->f->pools[i].by_kernel &&
+		    a->f->config->egresses[i].cooldown_ms == CONFIG_AUTO_MS)
+			return true;
+	}
+	return false;
+}
+
+static bool
+any_shared(const struct pool *p)
+{
+	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++) {
+		if (p->ranges[i].bind == POOL_RANGE)
+			return true;
+	}
+	return false;
+}
+
+/* What the file says of a rest, against what the kernel does. (A port that is
+ * bound explicitly is free at once.) */
 static void
-judge_time_wait(struct advisor *a)
+judge_cooldown(struct advisor *a, size_t egress)
+{
+	const struct preflight_host *h = a->f->host;
+	uint64_t cooldown = a->f->config->egresses[egress].cooldown_ms;
+	bool reuses = h->timestamps && h->tw_reuse == 1;
+	uint64_t needed = reuses ? (uint64_t)h->tw_reuse_ms : 60000;
+
+	if (cooldown < needed && any_shared(&a->f->pools[egress]))
+		say(a,
+		    "[egress %s] cooldown is %ju ms, and the kernel keeps a "
+		    "connection that we closed first for %ju ms (tcp_tw_reuse "
+		    "is %d); ports given out sooner cost failed attempts; this "
+		    "mends it: cooldown = auto",
+		    a->f->pools[egress].name, (uintmax_t)cooldown,
+		    (uintmax_t)needed, h->tw_reuse);
+}
+
+static void
+judge_tw_reuse(struct advisor *a)
 {
 	const struct preflight_host *h = a->f->host;
 
@@ -59,6 +100,18 @@ judge_time_wait(struct advisor *a)
 		    "again after 1 s, in vain until then; this mends it: "
 		    "sysctl -w net.ipv4.tcp_tw_reuse_delay=1000",
 		    (intmax_t)h->tw_reuse_ms);
+}
+
+/* How long what is closed first by us rests. */
+static void
+judge_time_wait(struct advisor *a)
+{
+	const struct preflight_host *h = a->f->host;
+
+	if (any_rests_by_kernel(a))
+		judge_tw_reuse(a);
+	for (size_t i = 0; i < a->f->config->egress_count; i++)
+		judge_cooldown(a, i);
 	if (h->tw_buckets >= 0 &&
 	    (uint64_t)h->tw_buckets < a->f->capacity->sessions)
 		say(a,
@@ -124,14 +177,18 @@ files_command(const struct advisor *a, unsigned workers, uint64_t sessions,
 	    (uintmax_t)files, (uintmax_t)files);
 }
 
-/* What the memory allows, and the descriptors of all workers there may be. */
+/* What the memory would do for, if all sessions were idle. */
 static uint64_t
-most_sessions(const struct advisor *a)
+idle_sessions(const struct advisor *a)
 {
-	uint64_t by_memory = a->f->host->memory / CAPACITY_SESSION_BYTES;
-	uint64_t by_files = capacity_most(a->f->config, a->f->host->files_hard);
+	return a->f->host->memory / CAPACITY_SESSION_BYTES;
+}
 
-	return by_memory < by_files ? by_memory : by_files;
+/* What to ask for: a quarter is left for those that are not. */
+static uint64_t
+wise_sessions(const struct advisor *a)
+{
+	return idle_sessions(a) / 4 * 3;
 }
 
 /* Descriptors of a process, where they are what holds sessions back. */
@@ -140,23 +197,23 @@ judge_files(struct advisor *a)
 {
 	const struct capacity *c = a->f->capacity;
 	const struct preflight_host *h = a->f->host;
-	uint64_t by_memory = h->memory / CAPACITY_SESSION_BYTES;
+	uint64_t most = capacity_most(a->f->config, h->files_hard);
+	uint64_t wise = wise_sessions(a);
 	unsigned usual = a->f->processors;
 	char command[COMMAND_SIZE];
 
 	if (h->files_allowed > 0 && h->files_hard >= (uint64_t)h->files_allowed)
 		return;
-	if (a->f->config->max_sessions == 0 && by_memory > c->sessions) {
-		files_command(
-		    a, c->workers, by_memory, command, sizeof(command));
+	if (a->f->config->max_sessions == 0 && wise > c->sessions) {
+		files_command(a, c->workers, wise, command, sizeof(command));
 		say(a,
 		    "a process may have %ju descriptors; with them %u workers "
 		    "hold %ju sessions, and the memory would do for %ju; this "
 		    "mends it: max-sessions = %ju, which starts more workers, "
 		    "or %s",
 		    (uintmax_t)h->files_hard, c->workers,
-		    (uintmax_t)c->sessions, (uintmax_t)by_memory,
-		    (uintmax_t)most_sessions(a), command);
+		    (uintmax_t)c->sessions, (uintmax_t)idle_sessions(a),
+		    (uintmax_t)(wise < most ? wise : most), command);
 	}
 	if (a->f->config->workers == 0 && c->workers > usual) {
 		files_command(a, usual, c->sessions, command, sizeof(command));
@@ -190,16 +247,15 @@ judge_memory(struct advisor *a)
 {
 	uint64_t sessions = a->f->capacity->sessions;
 	uint64_t there = a->f->host->memory;
-	uint64_t fit = there / CAPACITY_SESSION_BYTES;
 
-	if (there != 0 && fit < sessions)
+	if (there != 0 && idle_sessions(a) < sessions)
 		say(a,
 		    "%ju MB of memory are available; %ju sessions take %ju MB "
 		    "when they are idle, and the kernel kills what does not "
 		    "fit; this mends it: max-sessions = %ju",
 		    (uintmax_t)(there >> 20), (uintmax_t)sessions,
 		    (uintmax_t)(sessions * CAPACITY_SESSION_BYTES >> 20),
-		    (uintmax_t)fit);
+		    (uintmax_t)wise_sessions(a));
 }
 
 static bool
@@ -357,10 +413,10 @@ name_of(const struct stranger *s, char *text, size_t size)
 		    s->uid);
 }
 
-/* What takes the ports of `bits` out of the pool. */
+/* What takes the ports of all `count` strangers that stay out of the pool. */
 static void
-leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
-    char *text, size_t size)
+leave_out(const struct advisor *a, size_t egress, const struct stranger *s,
+    size_t count, char *text, size_t size)
 {
 	const struct pool *pool = &a->f->pools[egress];
 	bool named = a->f->config->egresses[egress].port_count != 0;
@@ -374,9 +430,9 @@ leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
 		     port <= pool->ranges[i].last; port++)
 			set_bit(all, port, true);
 	}
-	for (uint32_t port = 0; port < 65536; port++) {
-		if (bit_is_set(bits, port))
-			set_bit(all, port, !named);
+	for (size_t i = 0; i < count; i++) {
+		if (s[i].state != STRANGER_GONE)
+			set_bit(all, s[i].local.port, !named);
 	}
 	if (!preflight_format_ports(all, list, sizeof(list))) {
 		strcpy_bounded(text, size, "name ports = without them");
@@ -392,11 +448,11 @@ leave_out(const struct advisor *a, size_t egress, const uint8_t *bits,
 
 /* `count` sockets of one program in one state. */
 static void
-judge_program(
-    struct advisor *a, size_t egress, const struct stranger *s, size_t count)
+judge_program(struct advisor *a, size_t egress, const struct stranger *s,
+    size_t count, const char *command)
 {
 	uint8_t bits[PREFLIGHT_PORT_BYTES] = { 0 };
-	char list[LIST_SIZE], who[80], command[COMMAND_SIZE];
+	char list[LIST_SIZE], who[80];
 
 	for (size_t i = 0; i < count; i++)
 		set_bit(bits, s[i].local.port, true);
@@ -410,7 +466,6 @@ judge_program(
 		    count == 1 ? "" : "s", list, count == 1 ? "it" : "them");
 		return;
 	}
-	leave_out(a, egress, bits, command, sizeof(command));
 	say(a,
 	    "[egress %s] %s %s port%s %s; no session gets %s meanwhile; end "
 	    "that program, or this mends it: %s",
@@ -439,13 +494,15 @@ judge_strangers(struct advisor *a, size_t egress, struct stranger *room)
 {
 	size_t count = gather(a, egress, room);
 	unsigned programs = 0;
+	char command[COMMAND_SIZE];
 
+	leave_out(a, egress, room, count, command, sizeof(command));
 	for (size_t i = 0, end; i < count; i = end) {
 		for (end = i + 1;
 		     end < count && compare(&room[i], &room[end]) == 0; end++)
 			;
 		if (++programs <= PROGRAMS_MAX)
-			judge_program(a, egress, &room[i], end - i);
+			judge_program(a, egress, &room[i], end - i, command);
 	}
 	if (programs > PROGRAMS_MAX)
 		say(a, "[egress %s] and %u more programs are in the way",

@@ -26,8 +26,9 @@
 struct check {
 	struct snapshot s;
 	FILE *errors;
-	char *warnings;
-	size_t warnings_size;
+	FILE *hints; /* lines, that end up in `hint_text` */
+	char *hint_text;
+	size_t hint_size;
 	struct capacity capacity;
 	struct strangers strangers;
 	char program[STRANGER_PROGRAM_MAX + 1]; /* our own name */
@@ -91,6 +92,14 @@ is_blocked(struct sieve *s, uint16_t port)
 	return bit_is_set(s->blocked, port);
 }
 
+static bool
+is_another(const struct stranger *one, void *arg)
+{
+	const struct check *k = arg;
+
+	return one->pid == 0 || strcmp(one->program, k->program) != 0;
+}
+
 /* A connection is in the way when its port is blocked; most share theirs. */
 static bool
 is_in_the_way(const struct stranger *one, void *arg)
@@ -98,8 +107,6 @@ is_in_the_way(const struct stranger *one, void *arg)
 	struct sieve *s = arg;
 	const struct snapshot *snapshot = &s->check->s;
 
-	if (one->pid != 0 && strcmp(one->program, s->check->program) == 0)
-		return false;
 	if (one->state == STRANGER_LISTENS)
 		return true;
 	for (size_t i = 0; i < snapshot->config->egress_count; i++) {
@@ -145,9 +152,11 @@ find_strangers(struct check *k)
 		    "other programs' sockets cannot be read: %s\n",
 		    strerror(-error));
 	strangers_name("", &k->strangers, FIRST_LINKS);
+	strangers_filter(&k->strangers, is_another, k);
 	*sieve = (struct sieve){ .check = k, .tries = TRIED_PORTS_MAX };
 	strangers_filter(&k->strangers, is_in_the_way, sieve);
 	strangers_name("", &k->strangers, UINT32_MAX);
+	strangers_filter(&k->strangers, is_another, k);
 	free(sieve);
 	free(ports);
 }
@@ -201,17 +210,19 @@ check_port(struct check *k, const char *listener, const struct addr *a)
 	if (error == 0)
 		return;
 	s = error == -EADDRINUSE ? who_listens(k, a) : NULL;
-	if (error == -EADDRINUSE && s == NULL)
+	if (s != NULL && s->pid == 0)
+		fprintf(k->hints,
+		    "[listen %s] %s is in use by a program of uid %u (root "
+		    "sees which); unless that is Fourfold it does not start\n",
+		    listener, addr_format(a, text), s->uid);
+	if (error == -EADDRINUSE && (s == NULL || s->pid == 0))
 		return;
 	k->wrong = true;
 	fprintf(k->errors, "[listen %s] %s: ", listener, addr_format(a, text));
-	if (s != NULL && s->pid != 0)
+	if (s != NULL)
 		fprintf(k->errors,
 		    "%s (pid %d, uid %u) listens there already\n", s->program,
 		    s->pid, s->uid);
-	else if (s != NULL)
-		fprintf(k->errors,
-		    "a program of uid %u listens there already\n", s->uid);
 	else if (error == -EADDRNOTAVAIL)
 		fprintf(k->errors,
 		    "not an address of this host; this mends it: ip address "
@@ -319,14 +330,12 @@ static void
 check_pools(struct check *k)
 {
 	uint16_t *ports = calloc(PORT_COUNT, sizeof(*ports));
-	FILE *warnings = open_memstream(&k->warnings, &k->warnings_size);
 
-	must(ports != NULL && warnings != NULL);
+	must(ports != NULL);
 	if (snapshot_make_pools(&k->s, ports, own_ports(k->s.config, ports),
-		k->errors, warnings) != 0)
+		k->errors, k->hints) != 0)
 		k->wrong = true;
 	must(k->s.pools != NULL);
-	fclose(warnings);
 	free(ports);
 }
 
@@ -339,7 +348,7 @@ write_advice(const struct check *k, const struct advice_facts *facts, FILE *out)
 
 	f = open_memstream(&text, &size);
 	must(f != NULL);
-	fputs(k->warnings, f);
+	fputs(k->hint_text, f);
 	(void)advice_write(facts, f);
 	fclose(f);
 	fprintf(out, "\nHost: Linux %s; what stands in the way\n",
@@ -374,19 +383,22 @@ check_run(const char *path, FILE *out, FILE *errors)
 
 	if (snapshot_load(path, errors, &k.s) != 0)
 		return 2;
+	k.hints = open_memstream(&k.hint_text, &k.hint_size);
+	must(k.hints != NULL);
 	strangers_init(&k.strangers);
 	check_pools(&k);
 	check_sizes(&k);
 	check_user(&k);
 	find_strangers(&k);
 	check_listeners(&k);
+	fclose(k.hints);
 	if (!k.wrong) {
 		write_all(&k, out);
 		fprintf(out, "\n%s: no errors\n",
 		    path != NULL ? path : "built-in defaults");
 	}
 	strangers_fini(&k.strangers);
-	free(k.warnings);
+	free(k.hint_text);
 	snapshot_fini(&k.s);
 	return k.wrong ? 2 : 0;
 }

@@ -164,7 +164,7 @@ on_message(struct child *c, const struct message *m)
 		note_closed(crew);
 		return;
 	case WORKER_KILLED:
-		crew->on_killed(m->ticket, m->found, crew->arg);
+		crew->on_killed(m->ticket, m->error, crew->arg);
 		return;
 	}
 }
@@ -201,6 +201,9 @@ run_worker(void *arg, int control)
 	struct worker_setup *setup = arg;
 
 	setup->control = control;
+	/* The observer's alone: nobody must seem to listen when it is gone. */
+	if (setup->control_socket != -1)
+		close(setup->control_socket);
 	return worker_run(setup);
 }
 
@@ -216,6 +219,7 @@ fork_worker(
 		.attended = attended(crew),
 		.sockets = order->sockets,
 		.pools = order->pools,
+		.control_socket = order->control_socket,
 		.tw_reuse = order->tw_reuse,
 		.slot = w->slot,
 		.slots = crew->slots,
@@ -225,9 +229,13 @@ fork_worker(
 		.first_session = w->number << SESSION_WORKER_SHIFT | 1,
 		.max_sessions =
 		    share_of(order->max_sessions, crew->wanted, w->slot) };
-
-	return child_start(
+	int error = child_start(
 	    crew->family, &w->child, order->identity, run_worker, &setup);
+
+	if (error == 0)
+		stats_set(
+		    &crew->shared->max_sessions[w->id], setup.max_sessions);
+	return error;
 }
 
 static int
@@ -334,6 +342,7 @@ on_death(struct child *c, int status)
 		wake_all(crew);
 	}
 	stats_set(&stats->sessions, 0);
+	stats_set(&crew->shared->max_sessions[w->id], 0);
 	quota_drop_worker(crew->quota, w->id);
 	returned = ledger_return_worker(crew->ledger, w->id, now_ms);
 	wake_granted(crew);

@@ -44,8 +44,9 @@ struct crew {
 	void (*on_closed)(void *arg);
 	/* Stopping, and the last worker has ended. */
 	void (*on_empty)(void *arg);
-	/* The answer to crew_kill(): the session's end, or there was none. */
-	void (*on_killed)(uint64_t ticket, bool found, void *arg);
+	/* The answer to crew_kill(): 0, the session has ended; -ENOENT: there
+	 * was none. */
+	void (*on_killed)(uint64_t ticket, int error, void *arg);
 	void *arg;
 };
 
@@ -56,6 +57,7 @@ struct crew_order {
 	const struct sockets *sockets;
 	const unsigned *pools;
 	const struct identity *identity;
+	int control_socket; /* not theirs; -1: none */
 	int tw_reuse;
 	uint64_t max_sessions; /* of all together: each has its part */
 };

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "service/keeper.h"
 #include "service/lines.h"
 #include "service/reign.h"
 
@@ -36,6 +37,8 @@ struct master {
 	struct reign_base base;
 	struct family family;
 	struct crew crew;
+	struct keeper keeper;
+	uint64_t started_ms;
 	struct reign *reign;
 	bool announced; /* READY=1 was said once */
 	bool reloading, reload_waits;
@@ -62,18 +65,40 @@ put_in_force(struct master *m, struct reign *r, FILE *errors)
 }
 
 static void
-start_workers(struct master *m, struct reign *r)
+start_observer(struct master *m, struct reign *r)
+{
+	r->observer = (struct observer_setup){ .config = r->snapshot.config,
+		.log = &m->log,
+		.ledger = m->base.ledger,
+		.shared = m->shared,
+		.names = m->names,
+		.pool_names = (const char(*)[POOL_NAME_MAX + 1]) r->pool_names,
+		.pools = r->pools,
+		.sockets = &r->sockets,
+		.listener = r->control.fd,
+		.started_ms = m->started_ms,
+		.max_sessions = r->order.max_sessions,
+		.descriptors = m->base.descriptors,
+		.slots = m->base.slots,
+		.master = getpid() };
+	keeper_start(&m->keeper, &r->observer, &r->identity);
+}
+
+static void
+start_children(struct master *m, struct reign *r)
 {
 	r->order.config = r->snapshot.config;
 	r->order.sockets = &r->sockets;
 	r->order.pools = r->pools;
 	r->order.identity = &r->identity;
+	r->order.control_socket = r->control.fd;
 	r->order.tw_reuse = r->snapshot.host.tw_reuse;
 	m->log.level = r->snapshot.config->log_level;
 	m->reign = r;
 	memcpy(m->base.pool_names, r->pool_names, sizeof(m->base.pool_names));
 	m->base.slots = reign_slots(&m->base, r);
 	crew_start(&m->crew, &r->order, m->base.slots);
+	start_observer(m, r);
 }
 
 static void
@@ -181,7 +206,7 @@ start(struct master *m)
 	if (error == 0) {
 		error = put_in_force(m, r, errors.file);
 		if (error != 0)
-			sockets_abandon(&r->sockets, NULL);
+			reign_abandon(r, NULL);
 	}
 	if (error != 0) {
 		fflush(errors.file);
@@ -191,7 +216,7 @@ start(struct master *m)
 		return fail_start(m, &errors, error == -EINVAL ? 2 : 1);
 	}
 	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "start_failed", "reason");
-	start_workers(m, r);
+	start_children(m, r);
 	return 0;
 }
 
@@ -239,14 +264,15 @@ reload(struct master *m)
 		must(reign_put_pools(&m->base, m->reign, ignored.file) == 0);
 		fclose(ignored.file);
 		free(ignored.text);
-		sockets_abandon(&r->sockets, &m->reign->sockets);
+		reign_abandon(r, m->reign);
 		reload_failed(m, r, &errors);
 		return;
 	}
 	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "reload_failed", "reason");
 	sockets_commit(&m->reign->sockets);
+	control_close(&m->reign->control, &r->control);
 	old = m->reign;
-	start_workers(m, r);
+	start_children(m, r);
 	reign_free(old);
 }
 
@@ -330,8 +356,18 @@ on_crew_closed(void *arg)
 	sockets_close(&m->reign->sockets, true);
 }
 
+/* The observer looks on until the last session has ended. */
 static void
 on_crew_empty(void *arg)
+{
+	struct master *m = arg;
+
+	if (!m->keeper.stopping)
+		keeper_stop(&m->keeper);
+}
+
+static void
+on_keeper_empty(void *arg)
 {
 	struct master *m = arg;
 
@@ -339,11 +375,21 @@ on_crew_empty(void *arg)
 }
 
 static void
-on_crew_killed(uint64_t ticket, bool found, void *arg)
+on_kill(uint64_t session, uint64_t ticket, void *arg)
 {
-	(void)ticket;
-	(void)found;
-	(void)arg;
+	struct master *m = arg;
+	int error = crew_kill(&m->crew, session, ticket);
+
+	if (error != 0)
+		keeper_answer(&m->keeper, ticket, error);
+}
+
+static void
+on_crew_killed(uint64_t ticket, int error, void *arg)
+{
+	struct master *m = arg;
+
+	keeper_answer(&m->keeper, ticket, error);
 }
 
 static void
@@ -473,6 +519,7 @@ init(struct master *m, const char *path)
 	m->base.names = m->names;
 	if (m->shared == NULL || m->names == NULL || loop_init(&m->loop) != 0)
 		return -ENOMEM;
+	m->started_ms = loop_now(&m->loop);
 	m->loop.on_pass = on_pass;
 	m->loop.on_pass_arg = m;
 	event_assign(&m->drain_end, m->loop.base, -1, 0, on_drain_end, m);
@@ -491,15 +538,25 @@ init(struct master *m, const char *path)
 		.on_empty = on_crew_empty,
 		.on_killed = on_crew_killed,
 		.arg = m };
+	m->keeper = (struct keeper){ .family = &m->family,
+		.on_kill = on_kill,
+		.on_empty = on_keeper_empty,
+		.arg = m };
+	keeper_init(&m->keeper);
 	return crew_init(&m->crew);
 }
 
 static void
 fini(struct master *m)
 {
-	crew_fini(&m->crew);
-	if (m->reign != NULL)
+	if (m->family.loop != NULL) {
+		crew_fini(&m->crew);
+		keeper_fini(&m->keeper);
+	}
+	if (m->reign != NULL) {
 		sockets_close(&m->reign->sockets, true);
+		control_close(&m->reign->control, NULL);
+	}
 	reign_free(m->reign);
 	if (m->loop.base != NULL) {
 		for (size_t i = 0; i < ARRAY_LEN(signal_numbers); i++)

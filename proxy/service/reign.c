@@ -139,6 +139,18 @@ reign_slots(const struct reign_base *base, const struct reign *r)
 	return r->workers > base->slots ? r->workers : base->slots;
 }
 
+static int
+find_user(struct reign *r, FILE *errors)
+{
+	const char *user = r->snapshot.config->user;
+
+	if (privileges_find(user, &r->identity) == 0)
+		return 0;
+	fprintf(
+	    errors, "user = %s: no such user, or not started as root\n", user);
+	return -EINVAL;
+}
+
 /* A user keeps its id over reloads: leases and counts are by it. */
 static int
 name_users(const struct reign_base *base, struct reign *r, FILE *errors)
@@ -154,37 +166,43 @@ name_users(const struct reign_base *base, struct reign *r, FILE *errors)
 	return error;
 }
 
+void
+reign_abandon(struct reign *r, struct reign *now)
+{
+	sockets_abandon(&r->sockets, now != NULL ? &now->sockets : NULL);
+	control_close(&r->control, now != NULL ? &now->control : NULL);
+}
+
 /* The whole of a reload that can fail, without changing what is in force. */
 int
 reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
     FILE *errors)
 {
-	struct sockets *old = now != NULL ? &now->sockets : NULL;
+	const struct config *c = r->snapshot.config;
 	char why[512];
 	int error = reign_size(base, r, errors);
 
+	control_init(&r->control);
+	if (error == 0)
+		error = find_user(r, errors);
 	if (error != 0)
 		return error;
-	if (privileges_find(r->snapshot.config->user, &r->identity) != 0) {
-		fprintf(errors,
-		    "user = %s: no such user, or not started as "
-		    "root\n",
-		    r->snapshot.config->user);
-		return -EINVAL;
-	}
-	error = sockets_open(&r->sockets, r->snapshot.config,
-	    reign_slots(base, r), old, why, sizeof(why));
+	error = sockets_open(&r->sockets, c, reign_slots(base, r),
+	    now != NULL ? &now->sockets : NULL, why, sizeof(why));
 	if (error != 0) {
 		fprintf(errors, "%s\n", why);
 		return error;
 	}
-	error = name_users(base, r, errors);
+	error = control_open(&r->control, c, now != NULL ? &now->control : NULL,
+	    base->log, errors);
+	if (error == 0)
+		error = name_users(base, r, errors);
 	if (error == 0)
 		error = make_pools(base, r, errors);
 	if (error == 0)
 		error = assign_pools(base, r, errors);
 	if (error != 0)
-		sockets_abandon(&r->sockets, old);
+		reign_abandon(r, now);
 	return error;
 }
 

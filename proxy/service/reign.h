@@ -8,8 +8,10 @@
 #ifndef FOURFOLD_REIGN_H
 #define FOURFOLD_REIGN_H
 
+#include "service/control.h"
 #include "service/crew.h"
 #include "service/names.h"
+#include "service/observer.h"
 #include "service/snapshot.h"
 
 /* What outlives the reigns. */
@@ -27,12 +29,14 @@ struct reign_base {
 struct reign {
 	struct snapshot snapshot;
 	struct sockets sockets;
+	struct control control;
 	struct identity identity;
 	unsigned pools[LEDGER_POOLS_MAX]; /* ledger's id of each egress */
 	/* Whose each id is, this reign's new ones included. */
 	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1];
 	unsigned workers;
 	struct crew_order order;
+	struct observer_setup observer;
 };
 
 /* Workers and sessions, from the file and the limit of descriptors. Errors are
@@ -40,10 +44,13 @@ struct reign {
 MUST_USE int reign_size(
     const struct reign_base *base, struct reign *r, FILE *errors);
 
-/* Sockets, user and pools; `now` is the reign in force, or NULL. On error what
+/* Sockets, users and pools; `now` is the reign in force, or NULL. On error what
  * `now` has is as it was. */
 MUST_USE int reign_prepare(const struct reign_base *base, struct reign *r,
     struct reign *now, FILE *errors);
+
+/* Gives up what only `r` has of all that was prepared. */
+void reign_abandon(struct reign *r, struct reign *now);
 
 /* Puts the pools into the ledger. */
 MUST_USE int reign_put_pools(

@@ -8,6 +8,7 @@
 
 #include "egress/ledger.h"
 #include "policy/quota.h"
+#include "service/board.h"
 #include "service/sockets.h"
 #include "session/stats.h"
 
@@ -21,6 +22,10 @@ struct shared {
 	 * generation has its own flags, those of long ago are used again. */
 	_Atomic bool attended[ATTENDED_GENERATIONS][SLOTS_MAX];
 	struct stats stats[LEDGER_WORKERS_MAX + 1]; /* by worker id */
+	/* By worker id: what it may hold; 0: there is no such worker. The
+	 * master's. */
+	_Atomic uint64_t max_sessions[LEDGER_WORKERS_MAX + 1];
+	struct board board; /* the observer's */
 };
 
 /* From the master to a worker. */
@@ -35,13 +40,26 @@ enum worker_command {
 enum worker_answer {
 	WORKER_READY = 'R',
 	WORKER_CLOSED = 'C', /* to FINISH: what was queued is accepted */
-	WORKER_KILLED = 'K', /* to KILL: `found`, or there is no such session */
+	WORKER_KILLED = 'K', /* to KILL */
+};
+
+/* From the master to an observer. */
+enum observer_command {
+	OBSERVER_RETIRE = 'R', /* another one answers: finish, then end */
+	OBSERVER_STOP = 'S',   /* end now */
+	OBSERVER_KILLED = 'K', /* to KILL */
+};
+
+/* From an observer to the master. */
+enum observer_word {
+	OBSERVER_READY = 'R',
+	OBSERVER_KILL = 'K', /* end `session` */
 };
 
 /* What goes over the control socket of a child, either way. */
 struct message {
 	char what;
-	bool found;
+	int32_t error; /* of a KILL: 0, -ENOENT: no such session, -EAGAIN */
 	uint64_t session;
 	uint64_t ticket; /* of a KILL, repeated in its answer */
 };
@@ -56,6 +74,7 @@ struct worker_setup {
 	_Atomic bool *attended; /* of this generation, by slot */
 	const struct sockets *sockets;
 	const unsigned *pools; /* ledger's id of each egress */
+	int control_socket;    /* not a worker's; -1: there is none */
 	int tw_reuse;
 	unsigned slot, slots; /* slots of sockets; `wake` has as many */
 	const int *wake;      /* an eventfd a slot, -1: no worker has it */

@@ -276,7 +276,7 @@ static void
 kill_session(struct worker *w, const struct message *m)
 {
 	struct message answer = { .what = WORKER_KILLED,
-		.found = session_kill(&w->env, m->session),
+		.error = session_kill(&w->env, m->session) ? 0 : -ENOENT,
 		.ticket = m->ticket };
 
 	(void)send(w->setup->control, &answer, sizeof(answer), MSG_NOSIGNAL);

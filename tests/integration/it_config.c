@@ -155,8 +155,6 @@ Test(config, a_good_file_is_good)
 	    "[timeouts]\nidle = off\nconnect = 1500ms\n",
 	    &o);
 	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
-	run_with("check", "", &o);
-	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
 }
 
 Test(config, the_file_that_is_installed_is_good)

@@ -53,6 +53,14 @@ verdict_init(struct verdict *v, const char *file)
 	    config_parse("x", file, strlen(file), stderr, &v->config), 0);
 }
 
+/* Sets the limit of descriptors to what so many workers need for so many
+ * sessions each. */
+static inline void
+verdict_limit(struct verdict *v, unsigned workers, uint64_t each)
+{
+	v->host.files_hard = capacity_descriptors(v->config, workers, each);
+}
+
 static inline void
 verdict_plan(struct verdict *v, const struct config_egress *e, struct pool *out)
 {

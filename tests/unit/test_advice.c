@@ -104,6 +104,49 @@ Test(advice, a_longer_delay_of_reuse_is_in_vain)
 	WITHOUT(host->tw_reuse_ms = 100);
 }
 
+Test(advice, a_cooldown_below_what_the_kernel_needs_is_told)
+{
+	struct verdict v;
+
+	verdict_init(&v, "[egress main]\ncooldown = 5s\n");
+	verdict_make(&v);
+	expect_nothing(&v);
+	v.host.tw_reuse_ms = 6000;
+	expect_row(&v,
+	    "[egress main] cooldown is 5000 ms, and the kernel keeps a "
+	    "connection that we closed first for 6000 ms ",
+	    "cooldown = auto");
+	v.host.tw_reuse = 2;
+	expect_row(&v,
+	    "[egress main] cooldown is 5000 ms, and the kernel keeps a "
+	    "connection that we closed first for 60000 ms (tcp_tw_reuse is 2)",
+	    "cooldown = auto");
+	v.host.tw_reuse = 1;
+	v.host.timestamps = false;
+	verdict_expect(&v, "for 60000 ms");
+	verdict_fini(&v);
+	/* Long enough; free at once when bound explicitly. */
+	verdict_init(&v, "[egress one]\ncooldown = 60s\n"
+			 "[egress two]\nbind = explicit\nports = 2000\n"
+			 "cooldown = 0s\n");
+	v.host.tw_reuse = 0;
+	verdict_make(&v);
+	expect_nothing(&v);
+	verdict_fini(&v);
+}
+
+Test(advice, where_the_kernel_chooses_ports_their_rest_is_its_matter)
+{
+	struct verdict v;
+
+	verdict_init(&v, "[egress main]\nbind = kernel\n");
+	v.host.tw_reuse = 0;
+	v.host.timestamps = false;
+	verdict_make(&v);
+	expect_nothing(&v);
+	verdict_fini(&v);
+}
+
 Test(advice, fewer_buckets_than_sessions_forget)
 {
 	struct verdict v;
@@ -156,19 +199,26 @@ Test(advice, two_tracked_connections_a_session_have_to_fit)
 Test(advice, descriptors_that_hold_sessions_back_are_named)
 {
 	struct verdict v;
+	char words[256];
 
 	verdict_init(&v, "");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 2, 10000);
 	v.host.memory = UINT64_C(1) << 30;
 	verdict_make(&v);
 	cr_expect_eq(advise(&v), 1, "%s", v.text);
-	verdict_expect(&v,
-	    "a process may have 20000 descriptors; with them 2 "
-	    "workers hold 19868 sessions, and the memory would "
-	    "do for 65536; this mends it: max-sessions = 65536,");
-	verdict_expect(&v, "LimitNOFILE=65668 in the unit, or ulimit -n 65668");
+	snprintf(words, sizeof(words),
+	    "a process may have %ju descriptors; with them 2 workers hold "
+	    "20000 sessions, and the memory would do for 65536; this mends it: "
+	    "max-sessions = 49152,",
+	    (uintmax_t)v.host.files_hard);
+	verdict_expect(&v, words);
+	snprintf(words, sizeof(words),
+	    "or LimitNOFILE=%ju in the unit, or ulimit -n %ju before",
+	    (uintmax_t)capacity_descriptors(v.config, 2, 49152 / 2),
+	    (uintmax_t)capacity_descriptors(v.config, 2, 49152 / 2));
+	verdict_expect(&v, words);
 	/* Nor is more of any use. */
-	v.host.memory = UINT64_C(19868) * CAPACITY_SESSION_BYTES;
+	v.host.memory = UINT64_C(26600) * CAPACITY_SESSION_BYTES;
 	expect_nothing(&v);
 	verdict_fini(&v);
 }
@@ -193,19 +243,24 @@ Test(advice, what_is_advised_of_sessions_can_be_had)
 Test(advice, more_workers_than_processors_are_told)
 {
 	struct verdict v;
+	char now[128], command[128];
 
 	verdict_init(&v, "[proxy]\nmax-sessions = 50000\n");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 5, 10000);
 	verdict_make(&v);
-	expect_row(&v,
-	    "a process may have 20000 descriptors; max-sessions = 50000 takes "
-	    "6 workers",
-	    "LimitNOFILE=50132 in the unit, or ulimit -n 50132 before the "
-	    "start");
+	snprintf(now, sizeof(now),
+	    "a process may have %ju descriptors; max-sessions = 50000 takes 5 "
+	    "workers",
+	    (uintmax_t)v.host.files_hard);
+	snprintf(command, sizeof(command),
+	    "LimitNOFILE=%ju in the unit, or ulimit -n %ju before the start",
+	    (uintmax_t)capacity_descriptors(v.config, 2, 25000),
+	    (uintmax_t)capacity_descriptors(v.config, 2, 25000));
+	expect_row(&v, now, command);
 	verdict_fini(&v);
 	/* As many as the file says are as many as were wanted. */
-	verdict_init(&v, "[proxy]\nmax-sessions = 50000\nworkers = 6\n");
-	v.host.files_hard = 20000;
+	verdict_init(&v, "[proxy]\nmax-sessions = 50000\nworkers = 5\n");
+	verdict_limit(&v, 5, 10000);
 	verdict_make(&v);
 	expect_nothing(&v);
 	verdict_fini(&v);
@@ -214,13 +269,17 @@ Test(advice, more_workers_than_processors_are_told)
 Test(advice, files_of_all_processes_have_to_suffice)
 {
 	struct verdict v;
+	uint64_t wanted;
+	char command[64];
 
 	verdict_init(&v, "[proxy]\nmax-sessions = 50000\n");
 	v.host.files_max = 80000;
 	verdict_make(&v);
-	expect_row(
-	    &v, "fs.file-max is 80000; ", "sysctl -w fs.file-max=200264");
-	v.host.files_max = 200000;
+	wanted = capacity_descriptors(v.config, 2, 50000);
+	snprintf(command, sizeof(command), "sysctl -w fs.file-max=%ju",
+	    (uintmax_t)(2 * wanted));
+	expect_row(&v, "fs.file-max is 80000; ", command);
+	v.host.files_max = (int64_t)wanted;
 	expect_nothing(&v);
 	verdict_fini(&v);
 }
@@ -234,7 +293,7 @@ Test(advice, sessions_beyond_the_memory_are_told)
 	verdict_make(&v);
 	expect_row(&v,
 	    "1024 MB of memory are available; 100000 sessions take 1562 MB",
-	    "max-sessions = 65536");
+	    "max-sessions = 49152");
 	/* Not known is no reason. */
 	v.host.memory = 0;
 	expect_nothing(&v);
@@ -318,6 +377,10 @@ Test(advice, programs_and_states_are_told_apart)
 	verdict_expect(&v, "a program of uid 33 (root sees which) listens on "
 			   "port 40004;");
 	verdict_expect(&v, "b (pid 8, uid 33) listens on port 40005;");
+	/* One of these mends it all. */
+	verdict_expect(&v, "listens on port 40005; no session gets it "
+			   "meanwhile; end that program, or this mends it: "
+			   "ports = 40003 40006-40009\n");
 	verdict_fini(&v);
 }
 

@@ -47,8 +47,8 @@ Test(capacity, a_worker_a_processor_shares_out_its_descriptors)
 
 	cr_assert_eq(find("", &host, &c, said), 0);
 	cr_expect_eq(c.workers, 2);
-	/* 128, and of each of two slots three sockets and an eventfd. */
-	cr_expect_eq(c.each, (20000 - 128 - 8) / 2);
+	/* 128, and of each of two slots three sockets and three others. */
+	cr_expect_eq(c.each, (20000 - 128 - 12) / 2);
 	cr_expect_eq(c.sessions, 2 * c.each);
 	cr_expect_str_empty(said);
 }
@@ -87,7 +87,7 @@ Test(capacity, slots_of_before_have_their_descriptors_still)
 	char said[512];
 
 	cr_assert_eq(find("", &host, &c, said), 0);
-	cr_expect_eq(c.each, (20000 - 128 - 40) / 2);
+	cr_expect_eq(c.each, (20000 - 128 - 60) / 2);
 }
 
 Test(capacity, too_few_descriptors_are_told)
@@ -107,7 +107,7 @@ Test(capacity, too_few_descriptors_are_told)
 
 Test(capacity, never_more_workers_than_there_may_be)
 {
-	struct capacity_host host = { .descriptors = 1024, .processors = 500 };
+	struct capacity_host host = { .descriptors = 2048, .processors = 500 };
 	struct capacity c;
 	char said[512];
 

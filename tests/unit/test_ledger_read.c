@@ -4,7 +4,9 @@
  */
 #include <sys/wait.h>
 
+#include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -234,6 +236,78 @@ Test(ledger_read, what_may_be_in_use_is_an_upper_bound_after_a_change_of_pool)
 		used += rows->record[i].use != LEDGER_USABLE;
 	cr_expect_geq(rows->target[0].touched, used);
 	cr_expect_geq(rows->target[0].touched, rows->target[0].held);
+	free(rows);
+}
+
+static void
+queue(struct ledger *l, const char *target, uint64_t session)
+{
+	struct ledger_holder holder = { .session = session, .worker = 1 };
+	struct addr a = fixture_at(target);
+	struct ledger_ticket ticket;
+	struct ledger_lease lease;
+
+	cr_assert_eq(ledger_queue(l, 0, &a, &holder, 10, NOW, &ticket, &lease),
+	    -EINPROGRESS);
+}
+
+Test(ledger_read, a_full_target_says_so_until_that_is_taken)
+{
+	struct ledger *l = small();
+	struct ledger_lease lease;
+	struct rows *rows;
+
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(
+		    fixture_lease(l, 0, "203.0.113.9:443", NOW, &lease), 0);
+	rows = read_all(l, NOW);
+	cr_expect_not(rows->target[0].was_full);
+	free(rows);
+	cr_assert_eq(
+	    fixture_lease(l, 0, "203.0.113.9:443", NOW, &lease), -EADDRINUSE);
+	queue(l, "203.0.113.9:443", 8);
+	queue(l, "203.0.113.9:443", 9);
+	rows = read_all(l, NOW);
+	cr_expect(rows->target[0].was_full);
+	cr_expect_eq(rows->target[0].waiting, 2);
+	ledger_take_targets(l, on_target, rows);
+	cr_expect(rows->target[1].was_full);
+	ledger_each_target(l, on_target, rows);
+	cr_expect_not(rows->target[2].was_full);
+	cr_expect_eq(rows->target[2].waiting, 2);
+	free(rows);
+}
+
+Test(ledger_read, in_a_sticky_pool_each_address_counts)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.1", 100, 102);
+	struct ledger_lease lease;
+	struct rows *rows;
+
+	for (unsigned i = 2; i < 10; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "192.0.2.%u", i);
+		fixture_add(&p, text);
+	}
+	p.rules.sticky = POOL_STICKY_CLIENT;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		struct ledger_holder holder = {
+			.session = i, .worker = 1, .client = addr_v4(i, 9)
+		};
+		struct addr a = fixture_at("203.0.113.9:443");
+
+		cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
+		if (i % 2 == 0)
+			ledger_return(l, &lease, LEDGER_LONG, NOW);
+	}
+	rows = read_all(l, NOW);
+	cr_assert_eq(rows->targets, 1);
+	cr_expect_eq(rows->target[0].held, 10);
+	cr_expect_eq(rows->target[0].slots, 27);
+	cr_expect_eq(rows->target[0].touched, 20);
 	free(rows);
 }
 

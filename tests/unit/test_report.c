@@ -83,20 +83,32 @@ Test(report, a_listener_has_so_many_connections_of_a_client)
 	verdict_fini(&v);
 }
 
+/* "by descriptors SESSIONS WORKERS ..." */
+static void
+expect_descriptors(
+    const struct verdict *v, unsigned sessions, const char *workers)
+{
+	char words[128];
+
+	snprintf(words, sizeof(words),
+	    "by descriptors %u %s of %ju descriptors, two a session", sessions,
+	    workers, (uintmax_t)v->host.files_hard);
+	expect_row(v, words);
+}
+
 Test(report, sessions_are_limited_by_descriptors_and_memory)
 {
 	struct verdict v;
 
 	verdict_init(&v, "");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 2, 10000);
 	v.host.memory = UINT64_C(1) << 30;
 	verdict_make(&v);
 	report(&v);
-	expect_row(&v, "by descriptors 19868 2 workers of 20000 descriptors, "
-		       "two a session");
+	expect_descriptors(&v, 20000, "2 workers");
 	verdict_expect(&v, "65536  1024 MB available; an idle session is taken "
 			   "as 15 KB of the kernel's and 1 KB of ours\n");
-	expect_row(&v, "max-sessions 19868 auto: what the descriptors allow");
+	expect_row(&v, "max-sessions 20000 auto: what the descriptors allow");
 	verdict_fini(&v);
 }
 
@@ -105,12 +117,11 @@ Test(report, sessions_that_are_asked_for_are_shown)
 	struct verdict v;
 
 	verdict_init(&v, "[proxy]\nmax-sessions = 300\nworkers = 1\n");
-	v.host.files_hard = 20000;
+	verdict_limit(&v, 1, 5000);
 	v.host.memory = 0;
 	verdict_make(&v);
 	report(&v);
-	expect_row(&v, "by descriptors 9935 1 worker of 20000 descriptors, two "
-		       "a session");
+	expect_descriptors(&v, 5000, "1 worker");
 	expect_row(&v, "by memory - how much is available is not known");
 	expect_row(&v, "max-sessions 300");
 	verdict_fini(&v);

@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A watch is kept of each subject that was sampled in the last round, but for
+ * targets that are far from all levels. Watches are in a tree by subject (the
+ * clients choose the targets, a hash would want a key) and on a list.
+ *
+ * The rate at which a target fills is taken from its last samples, whatever
+ * their distance. Whether it is alarming is judged cautiously: without the
+ * steepest step, so that a burst that is over does not count; and no steeper
+ * than the maximum of the newer half of the samples is above that of the older,
+ * and only where there is a new maximum, so that what goes up and down does not
+ * count. What has begun ends by the mean.
+ */
+#include "egress/alarm.h"
+
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/list.h"
+
+#define TARGETS_MAX 65536 /* watched at once */
+#define SAMPLES     16    /* kept of a target */
+#define SAMPLES_MIN 4     /* before anything is predicted */
+
+/* Samples further apart have nothing to do with each other; and products of
+ * slots and times fit 63 bits. */
+#define APART_MS 86400000
+
+/* A target with fewer slots is only ever exhausted: each is a large part. */
+#define SLOTS_MIN 8
+
+/* In percent: in use, before exhaustion is predicted, and before a target is
+ * watched, so that there are samples by then. */
+#define PREDICTED_FROM 25
+#define WATCHED_FROM   20
+
+/* An exhausted target has recovered when nobody was refused and a slot in
+ * twenty was free in each sample for so long: not when one is released that is
+ * taken again. */
+#define RECOVERED_BELOW 95
+#define RECOVERED_MS    5000
+
+/* Slots in use before it matters how many of them cool, or as many as the pool
+ * has ports. */
+#define COOLING_MIN 100
+
+/* An alarm ends so far below its level; below twice that, at half of it. */
+#define END_BELOW 10
+
+enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER };
+
+#define CLASS_KINDS 4 /* alarms of one class, at most */
+
+static const struct {
+	const char *label;
+	enum watch_class class;
+	unsigned place; /* in its class */
+} kinds[ALARM_KINDS] = {
+	[ALARM_TARGET_HIGH] = { "target_high", WATCH_TARGET, 0 },
+	[ALARM_TARGET_CRITICAL] = { "target_critical", WATCH_TARGET, 1 },
+	[ALARM_TARGET_EXHAUSTED] = { "target_exhausted", WATCH_TARGET, 2 },
+	[ALARM_TARGET_SOON] = { "target_soon", WATCH_TARGET, 3 },
+	[ALARM_POOL_COOLING] = { "pool_cooling", WATCH_POOL, 0 },
+	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 1 },
+	[ALARM_DESCRIPTORS] = { "descriptors", WATCH_WORKER, 0 },
+};
+
+/* The last samples of a target, oldest first. */
+struct history {
+	unsigned count;
+	uint64_t at_ms[SAMPLES];
+	uint32_t used[SAMPLES];
+};
+
+/* How an active alarm began. */
+struct begun {
+	uint32_t used, of;
+	uint64_t full_in_ms, since_ms;
+};
+
+struct watch {
+	struct link link;
+	enum watch_class class;
+	struct alarm_subject subject;
+	uint64_t round;    /* of its last sample */
+	uint32_t used, of; /* that sample, of a target */
+	uint64_t calm_ms;  /* exhausted: recovered since; UINT64_MAX: it has
+			      not */
+	unsigned active;   /* a bit for each alarm, by its place in the class */
+	struct begun begun[CLASS_KINDS];
+	struct history history;
+};
+
+struct alarms {
+	struct alarm_levels levels;
+	alarm_fn *fn;
+	void *arg;
+	void *tree; /* of struct watch */
+	struct list watches;
+	size_t targets;        /* watched */
+	size_t active_targets; /* watched targets with an alarm */
+	uint64_t round, now_ms;
+	bool sampling; /* between alarms_begin() and alarms_end() */
+};
+
+/* What came of a sample, for one alarm. */
+struct change {
+	uint32_t used, of;
+	uint64_t full_in_ms;
+	bool begins, ends; /* what is true of the sample; not both */
+};
+
+const char *
+alarm_label(enum alarm_kind kind)
+{
+	must(kind < ALARM_KINDS);
+	return kinds[kind].label;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	const struct watch *one = a, *two = b;
+
+	if (one->class != two->class)
+		return one->class < two->class ? -1 : 1;
+	if (one->subject.id != two->subject.id)
+		return one->subject.id < two->subject.id ? -1 : 1;
+	return memcmp(&one->subject.target, &two->subject.target,
+	    sizeof(one->subject.target));
+}
+
+struct alarms *
+alarms_new(const struct alarm_levels *levels, alarm_fn *fn, void *arg)
+{
+	struct alarms *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		return NULL;
+	a->levels = *levels;
+	a->fn = fn;
+	a->arg = arg;
+	list_init(&a->watches);
+	return a;
+}
+
+static void
+free_watch(struct alarms *a, struct watch *w)
+{
+	tdelete(w, &a->tree, compare);
+	link_remove(&w->link);
+	if (w->class == WATCH_TARGET)
+		a->targets--;
+	free(w);
+}
+
+static struct watch *
+watch_from(struct link *l)
+{
+	return container_of(l, struct watch, link);
+}
+
+void
+alarms_free(struct alarms *a)
+{
+	if (a == NULL)
+		return;
+	while (!list_is_empty(&a->watches))
+		free_watch(a, watch_from(list_first(&a->watches)));
+	free(a);
+}
+
+static struct watch *
+find(const struct alarms *a, enum watch_class class, const struct addr *target,
+    unsigned id)
+{
+	struct watch key = { .class = class, .subject.id = id };
+	struct watch *const *found;
+
+	if (target != NULL)
+		key.subject.target = *target;
+	found = tfind(&key, &a->tree, compare);
+	return found == NULL ? NULL : *found;
+}
+
+/* NULL without memory, and where too many targets are watched. */
+static struct watch *
+add(struct alarms *a, enum watch_class class, const struct addr *target,
+    unsigned id)
+{
+	struct watch *w;
+
+	if (class == WATCH_TARGET && a->targets == TARGETS_MAX)
+		return NULL;
+	w = calloc(1, sizeof(*w));
+	if (w == NULL)
+		return NULL;
+	w->class = class;
+	w->subject.id = id;
+	if (target != NULL)
+		w->subject.target = *target;
+	w->calm_ms = UINT64_MAX;
+	if (tsearch(w, &a->tree, compare) == NULL) {
+		free(w);
+		return NULL;
+	}
+	list_append(&a->watches, &w->link);
+	if (class == WATCH_TARGET)
+		a->targets++;
+	return w;
+}
+
+static unsigned
+place_of(enum alarm_kind kind)
+{
+	return kinds[kind].place;
+}
+
+static bool
+is_active(const struct watch *w, enum alarm_kind kind)
+{
+	return (w->active >> place_of(kind) & 1) != 0;
+}
+
+static void
+set_active(struct alarms *a, struct watch *w, enum alarm_kind kind, bool on)
+{
+	unsigned before = w->active;
+
+	w->active ^= 1u << place_of(kind);
+	must(is_active(w, kind) == on);
+	if (w->class != WATCH_TARGET)
+		return;
+	if (before == 0)
+		a->active_targets++;
+	else if (w->active == 0)
+		a->active_targets--;
+}
+
+/* Begins, ends or goes on. */
+static void
+apply(struct alarms *a, struct watch *w, enum alarm_kind kind,
+    const struct change *c)
+{
+	struct begun *begun = &w->begun[place_of(kind)];
+	bool active = is_active(w, kind);
+	struct alarm_event event = { .kind = kind,
+		.begins = !active,
+		.subject = w->subject,
+		.used = c->used,
+		.of = c->of,
+		.full_in_ms = c->full_in_ms };
+
+	must(!c->begins || !c->ends);
+	if (active ? !c->ends : !c->begins)
+		return;
+	if (!active)
+		*begun =
+		    (struct begun){ c->used, c->of, c->full_in_ms, a->now_ms };
+	event.since_ms = begun->since_ms;
+	set_active(a, w, kind, !active);
+	a->fn(a->arg, &event);
+}
+
+/* Is `part` at least so many percent of `of`? */
+static bool
+reaches(uint32_t part, uint32_t of, unsigned percent)
+{
+	return (uint64_t)part * 100 >= (uint64_t)of * percent;
+}
+
+/* An alarm at so many percent; 0: there is none. */
+static void
+apply_level(struct alarms *a, struct watch *w, enum alarm_kind kind,
+    unsigned level, struct change c)
+{
+	unsigned end = level >= 2 * END_BELOW ? level - END_BELOW : level / 2;
+
+	c.begins = level != 0 && reaches(c.used, c.of, level);
+	c.ends = !c.begins &&
+		 (level == 0 || (uint64_t)c.used * 100 <= (uint64_t)c.of * end);
+	apply(a, w, kind, &c);
+}
+
+static void
+add_sample(struct history *h, uint64_t at_ms, uint32_t used)
+{
+	if (h->count > 0 && h->at_ms[h->count - 1] >= at_ms) {
+		h->used[h->count - 1] = used;
+		return;
+	}
+	if (h->count > 0 && at_ms - h->at_ms[h->count - 1] > APART_MS)
+		h->count = 0;
+	if (h->count == SAMPLES) {
+		h->count--;
+		memmove(h->at_ms, h->at_ms + 1, h->count * sizeof(*h->at_ms));
+		memmove(h->used, h->used + 1, h->count * sizeof(*h->used));
+	}
+	h->at_ms[h->count] = at_ms;
+	h->used[h->count++] = used;
+}
+
+/* So much more in so long. */
+struct growth {
+	int64_t slots;
+	uint64_t ms;
+};
+
+/* The time in which `left` slots are gone; UINT64_MAX: never. */
+static uint64_t
+time_for(uint32_t left, struct growth g)
+{
+	return g.slots <= 0 ? UINT64_MAX : left * g.ms / (uint64_t)g.slots;
+}
+
+static struct growth
+growth_between(const struct history *h, unsigned from, unsigned to)
+{
+	return (struct growth){ (int64_t)h->used[to] - h->used[from],
+		h->at_ms[to] - h->at_ms[from] };
+}
+
+static bool
+is_steeper(struct growth a, struct growth b)
+{
+	return a.slots * (int64_t)b.ms > b.slots * (int64_t)a.ms;
+}
+
+static struct growth
+mean_growth(const struct history *h)
+{
+	return growth_between(h, 0, h->count - 1);
+}
+
+/* Of all steps but the steepest. */
+static struct growth
+trimmed_growth(const struct history *h)
+{
+	struct growth all = mean_growth(h), most = growth_between(h, 0, 1);
+
+	for (unsigned i = 1; i + 1 < h->count; i++) {
+		struct growth step = growth_between(h, i, i + 1);
+
+		if (is_steeper(step, most))
+			most = step;
+	}
+	return (struct growth){ all.slots - most.slots, all.ms - most.ms };
+}
+
+static uint32_t
+maximum(const struct history *h, unsigned from, unsigned end)
+{
+	uint32_t max = 0;
+
+	for (unsigned i = from; i < end; i++)
+		if (h->used[i] > max)
+			max = h->used[i];
+	return max;
+}
+
+/* From the older half's maximum to the newer half's. */
+static struct growth
+crest_growth(const struct history *h)
+{
+	unsigned half = h->count / 2;
+
+	return (struct growth){ (int64_t)maximum(h, half, h->count) -
+				    maximum(h, 0, half),
+		h->at_ms[h->count - 1] - h->at_ms[half - 1] };
+}
+
+/* When the target is full, by the mean or cautiously. */
+static uint64_t
+full_in(const struct watch *w, bool by_mean)
+{
+	const struct history *h = &w->history;
+	uint32_t left = w->of > w->used ? w->of - w->used : 0;
+	uint64_t trimmed, crest;
+
+	if (h->count < SAMPLES_MIN)
+		return UINT64_MAX;
+	if (by_mean)
+		return time_for(left, mean_growth(h));
+	trimmed = time_for(left, trimmed_growth(h));
+	crest = time_for(left, crest_growth(h));
+	return trimmed > crest ? trimmed : crest;
+}
+
+static void
+apply_soon(
+    struct alarms *a, struct watch *w, uint64_t limit_ms, struct change c)
+{
+	uint64_t mean_ms = full_in(w, true);
+
+	c.ends =
+	    limit_ms == 0 || mean_ms == UINT64_MAX || mean_ms / 2 > limit_ms;
+	c.begins = !c.ends && c.used < c.of &&
+		   reaches(c.used, c.of, PREDICTED_FROM) &&
+		   c.used == maximum(&w->history, 0, w->history.count) &&
+		   full_in(w, false) < limit_ms;
+	apply(a, w, ALARM_TARGET_SOON, &c);
+}
+
+static void
+apply_exhausted(
+    struct alarms *a, struct watch *w, struct change c, bool was_full)
+{
+	c.begins = was_full || c.used >= c.of;
+	if (c.begins || reaches(c.used, c.of, RECOVERED_BELOW))
+		w->calm_ms = UINT64_MAX;
+	else if (w->calm_ms == UINT64_MAX)
+		w->calm_ms = a->now_ms;
+	c.ends =
+	    w->calm_ms != UINT64_MAX && a->now_ms >= w->calm_ms + RECOVERED_MS;
+	apply(a, w, ALARM_TARGET_EXHAUSTED, &c);
+}
+
+/* Is the target far from all levels, so that nothing need be kept of it? */
+static bool
+is_far(const struct alarms *a, uint32_t used, uint32_t slots)
+{
+	const struct alarm_levels *l = &a->levels;
+
+	if (used >= slots)
+		return slots == 0;
+	if (slots < SLOTS_MIN)
+		return true;
+	if (l->target != 0 && reaches(used, slots, l->target))
+		return false;
+	if (l->target_critical != 0 && reaches(used, slots, l->target_critical))
+		return false;
+	return l->exhaustion_ms == 0 || !reaches(used, slots, WATCHED_FROM);
+}
+
+void
+alarms_begin(struct alarms *a, uint64_t now_ms)
+{
+	must(!a->sampling);
+	a->sampling = true;
+	a->round++;
+	a->now_ms = now_ms;
+}
+
+void
+alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
+    uint32_t used, uint32_t slots, bool was_full)
+{
+	struct watch *w = find(a, WATCH_TARGET, target, pool);
+	struct change c = { .used = used, .of = slots };
+	struct alarm_levels levels = a->levels;
+
+	must(a->sampling);
+	if (w == NULL && slots > 0 && (was_full || !is_far(a, used, slots)))
+		w = add(a, WATCH_TARGET, target, pool);
+	if (w == NULL || slots == 0)
+		return;
+	if (slots < SLOTS_MIN)
+		levels = (struct alarm_levels){ 0 };
+	w->round = a->round;
+	w->used = used;
+	w->of = slots;
+	add_sample(&w->history, a->now_ms, used);
+	c.full_in_ms = full_in(w, is_active(w, ALARM_TARGET_SOON));
+	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
+	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
+	apply_soon(a, w, levels.exhaustion_ms, c);
+	apply_exhausted(a, w, c, was_full);
+}
+
+void
+alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling, uint32_t in_use,
+    uint32_t rested, uint32_t ports)
+{
+	struct watch *w = find(a, WATCH_POOL, NULL, pool);
+	struct change cool = {
+		.used = cooling, .of = in_use, .full_in_ms = UINT64_MAX
+	};
+	struct change rest = {
+		.used = rested, .of = ports, .full_in_ms = UINT64_MAX
+	};
+	uint32_t least = ports < COOLING_MIN ? ports : COOLING_MIN;
+	bool matters;
+
+	must(a->sampling);
+	if (w == NULL)
+		w = add(a, WATCH_POOL, NULL, pool);
+	if (w == NULL)
+		return;
+	w->round = a->round;
+	if (is_active(w, ALARM_POOL_COOLING))
+		least /= 2;
+	matters = in_use > 0 && in_use >= least;
+	apply_level(
+	    a, w, ALARM_POOL_COOLING, matters ? a->levels.cooling : 0, cool);
+	apply_level(a, w, ALARM_POOL_STRANGERS,
+	    ports > 0 ? a->levels.strangers : 0, rest);
+}
+
+void
+alarms_worker(
+    struct alarms *a, unsigned worker, uint32_t descriptors, uint32_t limit)
+{
+	struct watch *w = find(a, WATCH_WORKER, NULL, worker);
+	struct change c = {
+		.used = descriptors, .of = limit, .full_in_ms = UINT64_MAX
+	};
+
+	must(a->sampling);
+	if (w == NULL)
+		w = add(a, WATCH_WORKER, NULL, worker);
+	if (w == NULL)
+		return;
+	w->round = a->round;
+	apply_level(
+	    a, w, ALARM_DESCRIPTORS, limit > 0 ? a->levels.descriptors : 0, c);
+}
+
+/* The subject has gone away. */
+static void
+end_all(struct alarms *a, struct watch *w)
+{
+	for (unsigned kind = 0; kind < ALARM_KINDS; kind++) {
+		struct change c = { .ends = true, .full_in_ms = UINT64_MAX };
+
+		if (kinds[kind].class != w->class || !is_active(w, kind))
+			continue;
+		c.of = w->begun[place_of(kind)].of;
+		apply(a, w, kind, &c);
+	}
+}
+
+void
+alarms_end(struct alarms *a)
+{
+	struct link *l, *following;
+
+	must(a->sampling);
+	a->sampling = false;
+	LIST_EACH_SAFE (l, following, &a->watches) {
+		struct watch *w = watch_from(l);
+
+		if (w->round != a->round)
+			end_all(a, w);
+		else if (w->class != WATCH_TARGET || w->active != 0 ||
+			 !is_far(a, w->used, w->of))
+			continue;
+		free_watch(a, w);
+	}
+}
+
+bool
+alarms_ignores(const struct alarms *a, uint32_t at_most_used, uint32_t slots)
+{
+	return a->active_targets == 0 && is_far(a, at_most_used, slots);
+}
+
+uint64_t
+alarms_full_in_ms(
+    const struct alarms *a, const struct addr *target, unsigned pool)
+{
+	const struct watch *w = find(a, WATCH_TARGET, target, pool);
+
+	if (w == NULL)
+		return UINT64_MAX;
+	return full_in(w, is_active(w, ALARM_TARGET_SOON));
+}
+
+static void
+tell_of(const struct watch *w, enum alarm_kind kind, alarm_fn *fn, void *arg)
+{
+	const struct begun *begun = &w->begun[place_of(kind)];
+	struct alarm_event event = { .kind = kind,
+		.begins = true,
+		.subject = w->subject,
+		.used = begun->used,
+		.of = begun->of,
+		.full_in_ms = begun->full_in_ms,
+		.since_ms = begun->since_ms };
+
+	fn(arg, &event);
+}
+
+void
+alarms_each(const struct alarms *a, alarm_fn *fn, void *arg)
+{
+	struct link *l, *following;
+
+	LIST_EACH_SAFE (l, following, &a->watches) {
+		const struct watch *w = watch_from(l);
+
+		for (unsigned kind = 0; kind < ALARM_KINDS; kind++)
+			if (kinds[kind].class == w->class && is_active(w, kind))
+				tell_of(w, kind, fn, arg);
+	}
+}
