@@ -205,6 +205,11 @@ splice_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 		pipes_throw_away(pipes, pipe);
 		return n;
 	}
+	if (n == 0) { /* of an end the last word is read()'s */
+		pipes_give_back(pipes, pipe);
+		from->readable = true;
+		return copy_bytes(r, h, from, to, want);
+	}
 	h->bytes += (uint64_t)taken;
 	if (n > taken)
 		keep_in_pipe(r->env, h, pipe, (size_t)taken, (size_t)n);
@@ -308,8 +313,8 @@ move_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 
 	if (want < KEPT_LEAST && want < r->env->limits.buffer)
 		return peek_bytes(r, h, from, to);
-	if (splice == RELAY_SPLICE_YES ||
-	    (splice == RELAY_SPLICE_AUTO && h->bulk))
+	if (!from->urgent && (splice == RELAY_SPLICE_YES ||
+				 (splice == RELAY_SPLICE_AUTO && h->bulk)))
 		return splice_bytes(r, h, from, to, want);
 	return copy_bytes(r, h, from, to, want);
 }

@@ -239,6 +239,41 @@ TEST_MOVING(bytes_go_both_ways)
 	expect_both_ways(splice, pairs_unix);
 }
 
+/* What is urgent stops a read before it. */
+static void
+says_urgently(struct side *s)
+{
+	cr_assert(pairs_send(s->peer, "one", 3));
+	cr_assert_eq(send(s->peer, "!", 1, MSG_OOB), 1);
+	cr_assert(pairs_send(s->peer, "two", 3));
+}
+
+TEST_MOVING(urgent_bytes_go_like_all_others)
+{
+	struct bench *b = started(splice, pairs_tcp);
+
+	says_urgently(&b->client);
+	told(b, &b->client, POLLPRI);
+	expect_heard(&b->target, "one!two");
+	says_urgently(&b->target);
+	told(b, &b->target, POLLPRI);
+	expect_heard(&b->client, "one!two");
+	says(b, &b->client, "more");
+	expect_heard(&b->target, "more");
+	bench_free(b);
+}
+
+TEST_MOVING(an_end_behind_urgent_bytes_comes_after_them)
+{
+	struct bench *b = started(splice, pairs_tcp);
+
+	says_urgently(&b->client);
+	ends(b, &b->client);
+	expect_heard(&b->target, "one!two");
+	expect_sees(&b->target, PAIRS_FIN);
+	bench_free(b);
+}
+
 TEST_MOVING(the_reply_and_what_came_early_go_first)
 {
 	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
