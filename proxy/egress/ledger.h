@@ -106,7 +106,8 @@ bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
  * Leases a slot of pool `id` towards `target` (unmapped; scope matters).
  *  0            `out` is held and must end in one ledger_return()
  *  -EADDRINUSE  every slot is held, cooling or kept for others: the target is
- *               full; also when others wait for it already
+ *               full; also when others wait for it already, who may have
+ *               what comes free
  *  -EDQUOT      the client or user holds its share of the target's slots
  *  -ENFILE      the ledger's memory is full
  *  -EAFNOSUPPORT the pool has no address of the target's family
