@@ -385,6 +385,8 @@ ledger_queue(struct ledger *l, unsigned pool, const struct addr *target,
 		return error;
 	/* A slot has come free meanwhile. */
 	error = ledger_claim(l, ticket, now_ms, out);
+	if (error == -EAGAIN) /* and was taken back: its giver has died */
+		return -EINPROGRESS;
 	return error == -ENOENT ? -EADDRINUSE : error;
 }
 
