@@ -182,7 +182,8 @@ bool ledger_rest_port(
     struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms);
 
 /* Returns what a dead worker held, as LEDGER_HOT; how many. It waits for
- * nothing any more. Short holds. */
+ * nothing any more, and what it may not have told others is to be told again.
+ * Short holds. */
 uint32_t ledger_return_worker(
     struct ledger *l, uint8_t worker, uint64_t now_ms);
 

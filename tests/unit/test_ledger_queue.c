@@ -254,6 +254,22 @@ Test(ledger_queue, the_dead_wait_for_nothing)
 	fixture_check(l);
 }
 
+/* Between taking the wakes and passing them on. */
+Test(ledger_queue, what_the_dead_were_to_tell_is_told_by_others)
+{
+	uint64_t workers[LEDGER_WAKE_WORDS];
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
+
+	wait_as(l, "198.51.100.1:1");
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	cr_assert(ledger_take_wakes(l, workers));
+	cr_assert_eq(workers[0], 1 << 1);
+	cr_expect_eq(ledger_return_worker(l, 2, NOW), 0);
+	cr_assert(ledger_take_wakes(l, workers));
+	cr_expect_eq(workers[0], 1 << 1);
+}
+
 /* The owner of every lock dies. */
 static void
 die_everywhere(struct ledger *l)
