@@ -557,6 +557,26 @@ shard_take(struct hold *h, uint32_t target, const struct pool *p,
 	return lane_take(h, target, p, tenant, now_ms, out);
 }
 
+/* Who waits comes first; what those may not have is not kept from others. */
+static int
+take_past_queue(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
+{
+	if (queue_length(h, target) != 0) {
+		struct party party;
+		int error;
+
+		if (!pool_counts(p))
+			return -EADDRINUSE;
+		party_make(&party, p, tenant->client, tenant->user);
+		error = party_admit(h, target, &party);
+		if (error != 0)
+			return error;
+		queue_grant(h, target, now_ms);
+	}
+	return shard_take(h, target, p, tenant, now_ms, out);
+}
+
 int
 shard_lease(struct hold *h, const struct ledger_key *k,
     const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
@@ -568,9 +588,7 @@ shard_lease(struct hold *h, const struct ledger_key *k,
 
 	if (error != 0)
 		return error;
-	error = queue_length(h, n) == 0
-		    ? shard_take(h, n, p, tenant, now_ms, &taken)
-		    : -EADDRINUSE;
+	error = take_past_queue(h, n, p, tenant, now_ms, &taken);
 	if (error == 0) {
 		shard_hold(h, taken, p, tenant, now_ms);
 		shard_fill_lease(h, taken, p, out);

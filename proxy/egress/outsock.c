@@ -368,6 +368,10 @@ outsock_claim(struct outsock *o, struct egress *e, const struct addr *target,
 {
 	int error = ledger_claim(e->ledger, &o->ticket, now_ms, &o->lease);
 
+	/* The grant was taken back, since its giver has died. The caller begins
+	 * anew, and what it left in the queue nobody would claim. */
+	if (error == -EAGAIN)
+		ledger_cancel(e->ledger, &o->ticket, now_ms);
 	wake_granted(e);
 	if (error == -ENOENT)
 		error = -EAGAIN;
