@@ -10,7 +10,7 @@
 
 #include "base/base.h"
 
-#define COLUMNS_MAX      8
+#define COLUMNS_MAX      10
 #define COLUMNS_TEXT_MAX 127
 
 struct columns_row {

@@ -17,9 +17,9 @@
 #define PASSWORD_MAX 255 /* RFC 1929 */
 
 int
-command_check(const char *path)
+command_check(const struct command_line *line)
 {
-	return check_run(path, stdout, stderr);
+	return check_run(line->path, stdout, stderr);
 }
 
 /* One line, without echo when a person types it. */
@@ -46,7 +46,7 @@ read_password(char *line, size_t size)
 }
 
 int
-command_passwd(void)
+command_passwd(const struct command_line *unused)
 {
 	char line[PASSWORD_MAX + 3];
 	uint8_t salt[AUTH_SALT_BYTES];
@@ -54,6 +54,7 @@ command_passwd(void)
 	size_t len;
 	int status = 1;
 
+	(void)unused;
 	if (!read_password(line, sizeof(line))) {
 		fputs(
 		    "fourfold passwd: no password on standard input\n", stderr);

@@ -79,6 +79,7 @@ start_observer(struct master *m, struct reign *r)
 		.started_ms = m->started_ms,
 		.max_sessions = r->order.max_sessions,
 		.descriptors = m->base.descriptors,
+		.slots = m->base.slots,
 		.master = getpid() };
 	keeper_start(&m->keeper, &r->observer, &r->identity);
 }

@@ -12,6 +12,7 @@
 
 #include "io/loop.h"
 #include "service/pages.h"
+#include "service/sampler.h"
 
 /* How long a worker may take to end a session, and a retired observer to give
  * its last answers. */
@@ -24,7 +25,9 @@ struct observer {
 	const struct observer_setup *setup;
 	struct loop loop;
 	struct pages pages;
-	struct event control, retired;
+	struct event control, retired, second;
+	struct sampler sampler;
+	struct board_writer board;
 	struct list kills;
 	struct timeout_class kill_timeouts;
 	uint32_t kill_count; /* so far */
@@ -101,14 +104,61 @@ on_killed(struct observer *o, const struct message *m)
 	}
 }
 
+/* ---- alarms ---- */
+
+static void
+on_alarm(void *arg, const struct alarm_event *event)
+{
+	struct observer *o = arg;
+
+	board_event(&o->board, event, loop_now(&o->loop));
+}
+
+static void
+on_second(evutil_socket_t fd, short what, void *arg)
+{
+	struct observer *o = arg;
+	uint64_t now_ms = loop_now(&o->loop);
+
+	(void)fd;
+	(void)what;
+	if (sampler_round(&o->sampler, now_ms))
+		board_round(&o->board, now_ms);
+}
+
+static int
+start_sampling(struct observer *o)
+{
+	static const struct timeval second = { 1, 0 };
+	const struct config_alarms *c = &o->setup->config->alarms;
+	struct alarm_levels levels = { .target = c->target,
+		.target_critical = c->target_critical,
+		.cooling = c->cooling,
+		.strangers = c->strangers,
+		.descriptors = c->descriptors,
+		.exhaustion_ms = c->exhaustion_ms };
+
+	board_writer_init(&o->board, &o->setup->shared->board, o->setup->log,
+	    o->setup->pool_names);
+	o->sampler.setup = o->setup;
+	o->sampler.alarms = alarms_new(&levels, on_alarm, o);
+	if (o->sampler.alarms == NULL)
+		return -ENOMEM;
+	event_assign(&o->second, o->loop.base, -1, EV_PERSIST, on_second, o);
+	event_add(&o->second, &second);
+	return 0;
+}
+
 /* ---- life ---- */
 
+/* Another one has taken over. */
 static void
 retire(struct observer *o)
 {
 	static const struct timeval patience = { PATIENCE_MS / 1000,
 		PATIENCE_MS % 1000 * 1000 };
 
+	event_del(&o->second);
 	http_stop_accepting(&o->pages.http);
 	event_add(&o->retired, &patience);
 }
@@ -199,10 +249,12 @@ observer_init(struct observer *o, const struct observer_setup *setup)
 	    EV_READ | EV_PERSIST, on_control, o);
 	event_assign(&o->retired, o->loop.base, -1, 0, on_retired, o);
 	event_add(&o->control, NULL);
+	error = start_sampling(o);
 	o->pages.setup = setup;
+	o->pages.alarms = o->sampler.alarms;
 	o->pages.kill = begin_kill;
 	o->pages.arg = o;
-	if (setup->listener != -1)
+	if (error == 0 && setup->listener != -1)
 		error = pages_open(&o->pages, o->loop.base, setup->listener);
 	return error;
 }
@@ -215,6 +267,8 @@ observer_fini(struct observer *o)
 	LIST_EACH_SAFE (l, following, &o->kills)
 		answer_kill(container_of(l, struct kill, link), -ETIMEDOUT);
 	pages_close(&o->pages);
+	if (o->sampler.alarms != NULL)
+		alarms_free(o->sampler.alarms);
 	loop_fini(&o->loop);
 }
 

@@ -24,6 +24,7 @@ struct observer_setup {
 	uint64_t started_ms;           /* the master */
 	uint64_t max_sessions;         /* of all workers */
 	uint64_t descriptors;          /* that a worker may have */
+	unsigned slots;                /* of sockets: each worker has all */
 	pid_t master;
 	uint32_t number; /* of all observers ever: in its tickets */
 	int control;

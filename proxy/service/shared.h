@@ -8,6 +8,7 @@
 
 #include "egress/ledger.h"
 #include "policy/quota.h"
+#include "service/board.h"
 #include "service/sockets.h"
 #include "session/stats.h"
 
@@ -24,6 +25,7 @@ struct shared {
 	/* By worker id: what it may hold; 0: there is no such worker. The
 	 * master's. */
 	_Atomic uint64_t max_sessions[LEDGER_WORKERS_MAX + 1];
+	struct board board; /* the observer's */
 };
 
 /* From the master to a worker. */

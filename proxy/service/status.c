@@ -201,6 +201,55 @@ ledger_json(const struct view *v, const struct census *c)
 	    "rebuilds", integer(t.rebuilds));
 }
 
+static json_t *
+alarm_json(const struct view *v, const struct board_entry *e)
+{
+	char target[ADDR_TEXT_MAX], since[VIEW_TIME_MAX];
+	json_t *o = json_pack("{s:s, s:I, s:I, s:i, s:s}", "alarm",
+	    alarm_label((enum alarm_kind)e->kind), "used", integer(e->used),
+	    "of", integer(e->of), "percent",
+	    (int)census_percent(e->used, e->of), "since",
+	    view_time(v, e->since_ms, since));
+
+	if (e->kind == ALARM_DESCRIPTORS)
+		json_object_set_new(
+		    o, "worker", json_integer(integer(e->subject.id)));
+	else
+		json_object_set_new(
+		    o, "egress", json_string(view_pool(v, e->subject.id)));
+	if (e->subject.target.family != ADDR_NONE)
+		json_object_set_new(o, "target",
+		    json_string(addr_format(&e->subject.target, target)));
+	return o;
+}
+
+/* Those that are active, as they began. */
+static json_t *
+alarms_json(const struct view *v)
+{
+	json_t *all = json_array();
+
+	for (size_t i = 0; i < BOARD_MAX; i++) {
+		const struct board_entry *e = &v->shared->board.entries[i];
+
+		if (atomic_load_explicit(&e->active, memory_order_acquire))
+			json_array_append_new(all, alarm_json(v, e));
+	}
+	return all;
+}
+
+static json_t *
+alarms_begun_json(const struct view *v)
+{
+	json_t *o = json_object();
+
+	for (int k = 0; k < ALARM_KINDS; k++)
+		json_object_set_new(o, alarm_label((enum alarm_kind)k),
+		    json_integer(
+			integer(stats_get(&v->shared->board.begun[k]))));
+	return o;
+}
+
 json_t *
 status_json(const struct view *v, size_t top, size_t addresses)
 {
@@ -211,7 +260,7 @@ status_json(const struct view *v, size_t top, size_t addresses)
 	if (census_take(&c, v->ledger, v->now_ms, top) != 0)
 		return NULL;
 	o = json_pack("{s:s, s:i, s:s, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:o, "
-		      "s:o, s:o, s:o}",
+		      "s:o, s:o, s:o, s:o, s:o}",
 	    "version", FOURFOLD_VERSION, "pid", (int)v->master, "started",
 	    view_time(v, v->started_ms, started), "uptime_s",
 	    integer((v->now_ms - v->started_ms) / 1000), "sessions", "now",
@@ -219,7 +268,8 @@ status_json(const struct view *v, size_t top, size_t addresses)
 	    integer(v->max_sessions), "workers", workers_json(v), "counters",
 	    counters_json(v), "closed", closed_json(v), "sharing",
 	    sharing_json(&c), "ledger", ledger_json(v, &c), "egresses",
-	    pools_json(v, &c, addresses), "targets", targets_json(v, &c));
+	    pools_json(v, &c, addresses), "targets", targets_json(v, &c),
+	    "alarms", alarms_json(v), "alarms_begun", alarms_begun_json(v));
 	census_fini(&c);
 	return o;
 }

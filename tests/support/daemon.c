@@ -104,11 +104,18 @@ on_test_exit(int status, void *arg)
 }
 
 void
+daemon_control(const struct daemon *d, char path[DAEMON_PATH_MAX])
+{
+	snprintf(path, DAEMON_PATH_MAX, "%s/control", d->folder);
+}
+
+void
 daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 {
-	char path[IT_PATH_MAX + 32];
+	char path[IT_PATH_MAX + 32], control[DAEMON_PATH_MAX];
 	FILE *f;
 
+	daemon_control(d, control);
 	snprintf(path, sizeof(path), "%s/fourfold.conf", d->folder);
 	f = fopen(path, "we");
 	IT_MUST(f != NULL, "%s: %s", path, strerror(errno));
@@ -118,6 +125,10 @@ daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 	    setup->proxy != NULL ? setup->proxy : "",
 	    setup->config != NULL ? setup->config
 				  : "[listen default]\naddress=127.0.0.1:0\n");
+	if (setup->control != NULL)
+		fprintf(f, "[control]\n%s\n", setup->control);
+	else
+		fprintf(f, "[control]\nsocket = %s\n", control);
 	IT_MUST(fclose(f) == 0, "%s: %s", path, strerror(errno));
 }
 

@@ -22,6 +22,9 @@ struct daemon_setup {
 	const char *proxy;  /* further lines of [proxy] */
 	/* The other sections; NULL: one listener on 127.0.0.1, any port. */
 	const char *config;
+	/* The lines of [control]; NULL: a socket of its own, as
+	 * daemon_control() has it. */
+	const char *control;
 	bool refuse_port_range; /* faults.h */
 	unsigned long files;    /* RLIMIT_NOFILE, faults.h */
 };
@@ -52,6 +55,10 @@ void daemon_resume(struct daemon *d);
 void daemon_reload(struct daemon *d);
 /* Its folder, with fourfold.conf in it. */
 const char *daemon_folder(const struct daemon *d);
+
+/* The path of its control socket. */
+#define DAEMON_PATH_MAX 96
+void daemon_control(const struct daemon *d, char path[DAEMON_PATH_MAX]);
 
 /* The first address of the listener of this name; all of them. */
 struct addr daemon_address(struct daemon *d, const char *listener);

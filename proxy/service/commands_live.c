@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: ISC */
+#include "service/commands_live.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "service/dashboard.h"
+#include "service/snapshot.h"
+
+int
+live_find_socket(const struct command_line *line, const char *command,
+    char path[CONFIG_PATH_MAX + 1])
+{
+	struct snapshot s;
+
+	if (snapshot_load(line->path, stderr, &s) != 0)
+		return 2;
+	strcpy_bounded(path, CONFIG_PATH_MAX + 1, s.config->control_path);
+	snapshot_fini(&s);
+	if (path[0] != '\0')
+		return 0;
+	return live_fail(command, "[control] socket = off, says the file");
+}
+
+int
+live_fail(const char *command, const char *why)
+{
+	fprintf(stderr, "fourfold %s: %s\n", command, why);
+	return 1;
+}
+
+/* A page under construction. */
+struct page {
+	char *text; /* valid after fflush(file) */
+	size_t size;
+	FILE *file;
+	bool has_query;
+};
+
+static void
+page_open(struct page *p, const char *path)
+{
+	*p = (struct page){ 0 };
+	p->file = open_memstream(&p->text, &p->size);
+	must(p->file != NULL);
+	fputs(path, p->file);
+}
+
+static void
+page_add(struct page *p, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	fputc(p->has_query ? '&' : '?', p->file);
+	client_put_param(p->file, name, value);
+	p->has_query = true;
+}
+
+static bool
+page_ask(struct page *p, const char *socket_path, const char *method, FILE *out,
+    char why[CLIENT_WHY_MAX])
+{
+	bool ok;
+
+	must(fclose(p->file) == 0);
+	ok = client_ask(socket_path, method, p->text, out, why);
+	free(p->text);
+	return ok;
+}
+
+static bool
+ask_status(const char *socket_path, const struct command_line *line, FILE *out,
+    char why[CLIENT_WHY_MAX])
+{
+	struct page p;
+
+	page_open(&p, "/status");
+	page_add(&p, "top", line->top);
+	return page_ask(&p, socket_path, "GET", out, why);
+}
+
+bool
+live_status(const char *socket_path, const struct command_line *line, FILE *out,
+    char why[CLIENT_WHY_MAX])
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	json_t *o = NULL;
+	bool ok;
+
+	must(f != NULL);
+	ok = ask_status(socket_path, line, f, why);
+	must(fclose(f) == 0);
+	if (ok) {
+		o = json_loads(text, 0, NULL);
+		ok = o != NULL;
+		if (ok)
+			dashboard_print(o, out);
+		else
+			snprintf(why, CLIENT_WHY_MAX, "%s: not an answer",
+			    socket_path);
+	}
+	json_decref(o);
+	free(text);
+	return ok;
+}
+
+int
+command_status(const struct command_line *line)
+{
+	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
+	int status = live_find_socket(line, "status", path);
+	bool ok;
+
+	if (status != 0)
+		return status;
+	ok = line->json ? ask_status(path, line, stdout, why)
+			: live_status(path, line, stdout, why);
+	return ok ? 0 : live_fail("status", why);
+}
+
+/* A list of leases; standard output gets it as it comes. */
+static int
+ask_list(struct page *p, const struct command_line *line, const char *command)
+{
+	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
+	int status = live_find_socket(line, command, path);
+
+	if (status != 0) {
+		must(fclose(p->file) == 0);
+		free(p->text);
+		return status;
+	}
+	page_add(p, "format", line->json ? "json" : "text");
+	page_add(p, "limit", line->limit);
+	return page_ask(p, path, "GET", stdout, why) ? 0
+						     : live_fail(command, why);
+}
+
+int
+command_who(const struct command_line *line)
+{
+	struct page p;
+
+	page_open(&p, "/who");
+	page_add(&p, "port", line->words[0]);
+	page_add(&p, "target",
+	    line->words[1] != NULL ? line->words[1] : line->target);
+	return ask_list(&p, line, "who");
+}
+
+int
+command_sessions(const struct command_line *line)
+{
+	struct page p;
+
+	page_open(&p, "/sessions");
+	page_add(&p, "client", line->client);
+	page_add(&p, "user", line->user);
+	page_add(&p, "target", line->target);
+	return ask_list(&p, line, "sessions");
+}
+
+int
+command_kill(const struct command_line *line)
+{
+	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
+	int status = live_find_socket(line, "kill", path);
+	char *answer = NULL;
+	struct page p;
+	size_t size;
+	FILE *f;
+	bool ok;
+
+	if (status != 0)
+		return status;
+	f = open_memstream(&answer, &size);
+	must(f != NULL);
+	page_open(&p, "/kill");
+	page_add(&p, "session", line->words[0]);
+	ok = page_ask(&p, path, "POST", f, why);
+	must(fclose(f) == 0);
+	free(answer);
+	if (!ok)
+		return live_fail("kill", why);
+	printf("session %s is killed\n", line->words[0]);
+	return 0;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: ISC */
+#include "service/sampler.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/counts.h"
+#include "egress/ledger_read.h"
+#include "service/capacity.h"
+
+/* At most a twentieth of a processor goes into rounds. */
+#define REST_FACTOR 20
+
+/* A pool of which less than half of what alarms cools is far from an alarm, and
+ * below where one ends. */
+#define FAR_BELOW 2
+
+/* What one round finds of a pool. */
+struct pool_sample {
+	uint64_t held, touched; /* sums over its targets */
+	uint64_t cooling;       /* where it was counted */
+};
+
+/* A target that may be in alarm. */
+struct candidate {
+	struct ledger_target_row row;
+	uint32_t cooling;
+};
+
+struct round {
+	struct sampler *sampler;
+	struct pool_sample pools[LEDGER_POOLS_MAX];
+	struct candidate *candidates;
+	size_t count, room;
+	struct counts places; /* of candidates, + 1, by cell */
+	bool no_memory;
+	uint8_t resting[65536 / 8]; /* a bit a port */
+};
+
+static void
+on_target(void *arg, const struct ledger_target_row *row)
+{
+	struct round *r = arg;
+	struct pool_sample *pool = &r->pools[row->pool];
+	uint32_t *place;
+
+	pool->held += row->held;
+	pool->touched += row->touched;
+	if (row->slots == 0 || r->no_memory ||
+	    (!row->was_full &&
+		alarms_ignores(r->sampler->alarms, row->touched, row->slots)))
+		return;
+	if (r->count == r->room) {
+		size_t room = r->room == 0 ? 64 : r->room * 2;
+		struct candidate *grown =
+		    reallocarray(r->candidates, room, sizeof(*grown));
+
+		r->no_memory = grown == NULL;
+		if (r->no_memory)
+			return;
+		r->candidates = grown;
+		r->room = room;
+	}
+	place = counts_at(&r->places, row->cell);
+	r->no_memory = place == NULL;
+	if (r->no_memory)
+		return;
+	r->candidates[r->count++] = (struct candidate){ .row = *row };
+	*place = (uint32_t)r->count;
+}
+
+static void
+on_record(void *arg, const struct ledger_record_row *row)
+{
+	struct round *r = arg;
+	uint32_t place;
+
+	if (row->use != LEDGER_COOLING)
+		return;
+	r->pools[row->pool].cooling++;
+	place = counts_get(&r->places, row->cell);
+	if (place != 0)
+		r->candidates[place - 1].cooling++;
+}
+
+static void
+on_rest(void *arg, uint16_t port, uint64_t until_ms)
+{
+	struct round *r = arg;
+
+	(void)until_ms;
+	r->resting[port / 8] |= (uint8_t)(1 << port % 8);
+}
+
+/* May so much of the pool cool that it matters? What is touched and not held
+ * cools, or can be had. */
+static bool
+may_cool(const struct sampler *s, const struct pool_sample *pool)
+{
+	unsigned level = s->setup->config->alarms.cooling;
+
+	return level != 0 &&
+	       (pool->touched - pool->held) * 100 * FAR_BELOW >=
+		   pool->touched * level &&
+	       pool->touched > pool->held;
+}
+
+static bool
+needs_count(const struct round *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (r->candidates[i].row.touched > r->candidates[i].row.held)
+			return true;
+	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++)
+		if (may_cool(r->sampler, &r->pools[id]))
+			return true;
+	return false;
+}
+
+static void
+sample_targets(const struct round *r)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		const struct candidate *c = &r->candidates[i];
+
+		alarms_target(r->sampler->alarms, &c->row.target, c->row.pool,
+		    c->row.held + c->cooling, c->row.slots, c->row.was_full);
+	}
+}
+
+static uint32_t
+count_rested(const struct round *r, const struct pool *p)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++)
+		for (unsigned port = p->ranges[i].first;
+		     port <= p->ranges[i].last; port++)
+			n += r->resting[port / 8] >> port % 8 & 1;
+	return n;
+}
+
+static uint32_t
+bounded(uint64_t n)
+{
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+/* Those that the file has. Not counted, nothing of note cools. */
+static void
+sample_pools(struct round *r)
+{
+	const struct observer_setup *s = r->sampler->setup;
+	struct pool *p = malloc(sizeof(*p));
+
+	if (p == NULL)
+		return;
+	for (size_t i = 0; i < s->config->egress_count; i++) {
+		unsigned id = s->pools[i];
+		const struct pool_sample *sample = &r->pools[id];
+
+		if (!ledger_get_pool(s->ledger, id, p))
+			continue;
+		alarms_pool(r->sampler->alarms, id, bounded(sample->cooling),
+		    bounded(sample->held + sample->cooling), count_rested(r, p),
+		    p->by_kernel ? 0 : p->ports);
+	}
+	free(p);
+}
+
+static void
+sample_workers(const struct sampler *s)
+{
+	const struct observer_setup *setup = s->setup;
+	uint32_t limit = bounded(setup->descriptors);
+
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++) {
+		uint64_t most = stats_get(&setup->shared->max_sessions[id]);
+		uint64_t sessions =
+		    stats_get(&setup->shared->stats[id].sessions);
+
+		if (most != 0)
+			alarms_worker(s->alarms, id,
+			    bounded(capacity_descriptors(
+				setup->config, setup->slots, sessions)),
+			    limit);
+	}
+}
+
+static void
+sample_all(struct round *r, uint64_t now_ms)
+{
+	struct sampler *s = r->sampler;
+
+	alarms_begin(s->alarms, now_ms);
+	sample_targets(r);
+	sample_pools(r);
+	sample_workers(s);
+	alarms_end(s->alarms);
+}
+
+static uint64_t
+clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+uint64_t
+sampler_rest_ms(uint64_t took_ms)
+{
+	return took_ms * REST_FACTOR;
+}
+
+bool
+sampler_round(struct sampler *s, uint64_t now_ms)
+{
+	uint64_t began_ms = clock_ms();
+	struct round *r;
+	bool done;
+
+	if (now_ms < s->rested_until_ms)
+		return false;
+	r = calloc(1, sizeof(*r));
+	if (r == NULL)
+		return false;
+	r->sampler = s;
+	ledger_take_targets(s->setup->ledger, on_target, r);
+	if (needs_count(r))
+		ledger_each_record(s->setup->ledger, now_ms, on_record, r);
+	ledger_each_resting(s->setup->ledger, now_ms, on_rest, r);
+	/* What is not sampled would be taken for gone. */
+	done = !r->no_memory;
+	if (done)
+		sample_all(r, now_ms);
+	counts_fini(&r->places);
+	free(r->candidates);
+	free(r);
+	s->rested_until_ms = now_ms + sampler_rest_ms(clock_ms() - began_ms);
+	return done;
+}
