@@ -305,8 +305,9 @@ Test(reload, leases_count_across_a_reload)
 	static struct scene s;
 	int fd;
 
-	scene_open(&s, &(struct daemon_setup){
-			   .config = LISTEN_A "[egress e]\nports = 40000\nwait = off\n" });
+	scene_open(&s,
+	    &(struct daemon_setup){
+		.config = LISTEN_A "[egress e]\nports = 40000\nwait = off\n" });
 	struct addr taken = target_number(&s.target, 0);
 
 	daemon_reload(s.daemon);
