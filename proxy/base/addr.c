@@ -221,6 +221,18 @@ prefix_parse(const char *text, struct prefix *out)
 	return 0;
 }
 
+/* The end of what was written. */
+static char *
+put_v4(char *to, const uint8_t *ip)
+{
+	for (int i = 0; i < 4; i++) {
+		if (i > 0)
+			*to++ = '.';
+		to += decimal_put(to, ip[i]);
+	}
+	return to;
+}
+
 const char *
 addr_format_ip(const struct addr *a, char *text)
 {
@@ -228,29 +240,34 @@ addr_format_ip(const struct addr *a, char *text)
 
 	if (a->family == ADDR_NONE) {
 		strcpy_bounded(text, ADDR_TEXT_MAX, "-");
-		return text;
+	} else if (a->family == ADDR_V4) {
+		*put_v4(text, a->ip) = '\0';
+	} else {
+		inet_ntop(AF_INET6, a->ip, ip, sizeof(ip));
+		if (a->scope != 0)
+			snprintf(text, ADDR_TEXT_MAX, "%s%%%u", ip, a->scope);
+		else
+			strcpy_bounded(text, ADDR_TEXT_MAX, ip);
 	}
-	inet_ntop(
-	    a->family == ADDR_V4 ? AF_INET : AF_INET6, a->ip, ip, sizeof(ip));
-	if (a->scope != 0)
-		snprintf(text, ADDR_TEXT_MAX, "%s%%%u", ip, a->scope);
-	else
-		strcpy_bounded(text, ADDR_TEXT_MAX, ip);
 	return text;
 }
 
 const char *
 addr_format(const struct addr *a, char *text)
 {
-	char ip[ADDR_TEXT_MAX];
+	char ip[ADDR_TEXT_MAX], *end;
 
-	addr_format_ip(a, ip);
 	if (a->family == ADDR_NONE)
-		strcpy_bounded(text, ADDR_TEXT_MAX, ip);
-	else
-		snprintf(text, ADDR_TEXT_MAX,
-		    a->family == ADDR_V6 ? "[%.62s]:%u" : "%.62s:%u", ip,
-		    a->port);
+		return addr_format_ip(a, text);
+	if (a->family == ADDR_V4) {
+		end = put_v4(text, a->ip);
+		*end++ = ':';
+		end += decimal_put(end, a->port);
+		*end = '\0';
+	} else {
+		snprintf(text, ADDR_TEXT_MAX, "[%.62s]:%u",
+		    addr_format_ip(a, ip), a->port);
+	}
 	return text;
 }
 

@@ -20,6 +20,8 @@
 #define LINE_MAX_BYTES 4096
 _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one write to a pipe");
 
+#define DAY_SECONDS 86400
+
 /* What a burst takes beyond this goes back to the system; whole pages. */
 #define RESIDENT_BYTES (64 * 1024)
 
@@ -47,6 +49,7 @@ log_init(struct log *log, int fd, enum log_level level, enum log_style style)
 	log->writing = false;
 	log->sent = log->used = 0;
 	log->dropped = 0;
+	log->date[0] = '\0';
 	log->buf = NULL;
 	log->touched = 0;
 }
@@ -116,16 +119,43 @@ put_key(struct log *log, const char *key)
 }
 
 static void
-put_time(struct log *log, uint64_t epoch_ms)
+put_two(char *to, unsigned n)
 {
-	time_t seconds = (time_t)(epoch_ms / 1000);
+	to[0] = (char)('0' + n / 10);
+	to[1] = (char)('0' + n % 10);
+}
+
+/* The date of most lines is that of the line before. */
+static void
+remember_day(struct log *log, int64_t day)
+{
+	time_t seconds = (time_t)(day * DAY_SECONDS);
 	struct tm tm;
 	char text[64];
 
+	if (log->date[0] != '\0' && log->day == day)
+		return;
 	gmtime_r(&seconds, &tm);
-	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ",
-	    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-	    tm.tm_sec, (unsigned)(epoch_ms % 1000));
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT", tm.tm_year + 1900,
+	    tm.tm_mon + 1, tm.tm_mday);
+	strcpy_bounded(log->date, sizeof(log->date), text);
+	log->day = day;
+}
+
+static void
+put_time(struct log *log, uint64_t epoch_ms)
+{
+	unsigned second = (unsigned)(epoch_ms / 1000 % DAY_SECONDS);
+	unsigned ms = (unsigned)(epoch_ms % 1000);
+	char text[] = "00:00:00.000Z";
+
+	remember_day(log, (int64_t)(epoch_ms / 1000 / DAY_SECONDS));
+	put_text(log, log->date);
+	put_two(text, second / 3600);
+	put_two(text + 3, second / 60 % 60);
+	put_two(text + 6, second % 60);
+	text[9] = (char)('0' + ms / 100);
+	put_two(text + 10, ms % 100);
 	put_text(log, text);
 }
 
@@ -238,25 +268,27 @@ log_text(struct log *log, const char *key, const char *value)
 void
 log_number(struct log *log, const char *key, uint64_t value)
 {
-	char text[32];
+	char text[DECIMAL_MAX];
 
 	if (!log->writing)
 		return;
 	put_key(log, key);
-	snprintf(text, sizeof(text), "%" PRIu64, value);
-	put_text(log, text);
+	put(log, text, decimal_put(text, value));
 }
 
 void
 log_hex(struct log *log, const char *key, uint64_t value)
 {
-	char text[32];
+	char text[16], *digit = text + sizeof(text);
 
 	if (!log->writing)
 		return;
 	put_key(log, key);
-	snprintf(text, sizeof(text), "%" PRIx64, value);
-	put_text(log, text);
+	do {
+		*--digit = "0123456789abcdef"[value & 15];
+		value >>= 4;
+	} while (value != 0);
+	put(log, digit, (size_t)(text + sizeof(text) - digit));
 }
 
 void
@@ -273,10 +305,10 @@ log_addr(struct log *log, const char *key, const struct addr *value)
 void
 log_error(struct log *log, const char *key, int error)
 {
-	char text[128];
+	/* Not strerror(), which looks for a translation each time. */
+	const char *text = strerrordesc_np(error);
 
-	if (log->writing)
-		log_text(log, key, strerror_r(error, text, sizeof(text)));
+	log_text(log, key, text != NULL ? text : "unknown error");
 }
 
 void

@@ -42,6 +42,8 @@ struct log {
 	 * `line_start`. */
 	size_t sent, used, line_start;
 	uint64_t dropped; /* lines lost since the last flush that worked */
+	int64_t day;      /* that `date` is of, counted from the epoch */
+	char date[16];    /* "2026-11-22T"; "" at first */
 	char *buf;        /* mapped with the first line */
 	size_t touched;   /* so much of it has been used and takes memory */
 };

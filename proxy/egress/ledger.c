@@ -344,8 +344,10 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
 	if (error != 0)
 		return error;
 	target_flag(ledger_target_at(h->l, n), TARGET_WAS_FULL, true);
-	party_make(&party, p, tenant->client, tenant->user);
-	error = party_admit(h, n, &party);
+	if (pool_counts(p)) {
+		party_make(&party, p, tenant->client, tenant->user);
+		error = party_admit(h, n, &party);
+	}
 	if (error == 0 || error == -EBUSY)
 		error = queue_length(h, n) >= queue ? -ENOBUFS : 0;
 	if (error == 0) {

@@ -305,7 +305,7 @@ check_target(struct check *c, uint32_t n)
 	struct ledger_key k;
 	uint32_t length, resting = 0;
 	bool sticky = p != NULL && p->rules.sticky != POOL_STICKY_NONE;
-	bool idle = t->held == 0 && queue_is_empty(&c->h, n);
+	bool idle = t->held == 0 && queue_length(&c->h, n) == 0;
 	int error;
 
 	ledger_key_of(c->h.l, t, &k);

@@ -254,8 +254,6 @@ party_admit(const struct hold *h, uint32_t target, const struct party *party)
 	uint32_t slots, held = 0, share;
 	uint64_t key[2];
 
-	if (rules->client_share == 0 && !rules->users_limited)
-		return 0;
 	slots = pool_slots(party->pool, target_family(t));
 	if (rules->client_share != 0 &&
 	    held_by(h, target, EXTRA_CLIENT, party->client) >=

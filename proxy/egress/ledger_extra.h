@@ -47,6 +47,13 @@ struct party {
 void party_make(struct party *party, const struct pool *p,
     const uint64_t client[2], uint16_t user);
 
+/* Is anything counted in the pool? Where not, there is no need of parties. */
+static inline bool
+pool_counts(const struct pool *p)
+{
+	return p->rules.client_share != 0 || p->rules.users_limited;
+}
+
 /* May the party hold one more slot? 0; -EDQUOT: it has its share; -EBUSY: what
  * is free is kept for others. */
 MUST_USE int party_admit(

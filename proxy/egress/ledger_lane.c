@@ -13,8 +13,8 @@
 struct search {
 	struct hold *h;
 	const struct pool *pool;
-	struct addr addr; /* the target's */
-	uint64_t order_key, now_ms;
+	enum addr_family family;
+	uint64_t now_ms;
 	uint32_t target;
 };
 
@@ -200,6 +200,9 @@ take_fresh(const struct search *s, struct lane *lane, uint32_t first,
     uint32_t count, uint32_t *out)
 {
 	struct hold *h = s->h;
+	const struct target *t = ledger_target_at(h->l, s->target);
+	struct addr target = target_addr(t);
+	uint64_t order_key = lane_order_key(h->l, s->pool, t);
 
 	while (lane->fresh < count) {
 		struct record *r = record_at(h, lane->skip);
@@ -207,9 +210,8 @@ take_fresh(const struct search *s, struct lane *lane, uint32_t first,
 		uint64_t until;
 		uint32_t n;
 
-		pool_slot(s->pool, s->addr.family,
-		    pool_slot_of_rank(
-			s->pool, s->order_key, first + lane->fresh),
+		pool_slot(s->pool, s->family,
+		    pool_slot_of_rank(s->pool, order_key, first + lane->fresh),
 		    &slot);
 		if (lane->skip != 0 && r->source_id == slot.source_id &&
 		    r->port == slot.source.port) {
@@ -217,7 +219,7 @@ take_fresh(const struct search *s, struct lane *lane, uint32_t first,
 			lane->fresh++;
 			continue;
 		}
-		if (is_self(s->pool, &slot.source, &s->addr)) {
+		if (is_self(s->pool, &slot.source, &target)) {
 			lane->fresh++;
 			continue;
 		}
@@ -259,7 +261,7 @@ sticky_number(
 static int
 take_sticky(const struct search *s, const struct tenant *tenant, uint32_t *out)
 {
-	uint32_t count = pool_addresses(s->pool, s->addr.family);
+	uint32_t count = pool_addresses(s->pool, s->family);
 	uint32_t at = (uint32_t)(sticky_number(s->h, s->pool, tenant) % count);
 
 	for (uint32_t i = 0; i < count && i < LANES_AT_ONCE; i++) {
@@ -268,7 +270,7 @@ take_sticky(const struct search *s, const struct tenant *tenant, uint32_t *out)
 		struct lane *lane;
 		int error;
 
-		pool_slot(s->pool, s->addr.family, first, &slot);
+		pool_slot(s->pool, s->family, first, &slot);
 		lane = lane_get(s->h, s->target, s->pool, slot.source_id);
 		if (lane == NULL)
 			return -ENFILE;
@@ -296,7 +298,7 @@ take_kernel(const struct search *s, const struct tenant *tenant, uint32_t *out)
 	if (n == 0)
 		return -ENFILE;
 	for (unsigned i = 0; i < p->source_count; i++) {
-		if (p->sources[i].first.family == s->addr.family)
+		if (p->sources[i].first.family == s->family)
 			count += p->sources[i].count;
 	}
 	turn = p->rules.sticky != POOL_STICKY_NONE
@@ -304,7 +306,7 @@ take_kernel(const struct search *s, const struct tenant *tenant, uint32_t *out)
 		   : s->h->s->rotor++;
 	turn %= count;
 	for (const struct pool_source *e = p->sources;; e++) {
-		if (e->first.family != s->addr.family)
+		if (e->first.family != s->family)
 			continue;
 		if (turn < e->count) {
 			r->source_id = e->first_id + (uint32_t)turn;
@@ -326,8 +328,7 @@ lane_take(struct hold *h, uint32_t target, const struct pool *p,
 	struct target *t = ledger_target_at(h->l, target);
 	struct search s = { .h = h,
 		.pool = p,
-		.addr = target_addr(t),
-		.order_key = lane_order_key(h->l, p, t),
+		.family = target_family(t),
 		.now_ms = now_ms,
 		.target = target };
 
@@ -338,5 +339,5 @@ lane_take(struct hold *h, uint32_t target, const struct pool *p,
 	*out = take_used(&s, &t->lane);
 	if (*out != 0)
 		return 0;
-	return take_fresh(&s, &t->lane, 0, pool_slots(p, s.addr.family), out);
+	return take_fresh(&s, &t->lane, 0, pool_slots(p, s.family), out);
 }

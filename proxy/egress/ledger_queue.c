@@ -10,20 +10,6 @@ extra_at(const struct hold *h, uint32_t n)
 	return ledger_extra(h->l, n);
 }
 
-uint32_t
-queue_length(const struct hold *h, uint32_t target)
-{
-	uint32_t desk = target_desk(ledger_target_at(h->l, target));
-
-	return desk == 0 ? 0 : extra_at(h, desk)->desk.waiting;
-}
-
-bool
-queue_is_empty(const struct hold *h, uint32_t target)
-{
-	return queue_length(h, target) == 0;
-}
-
 /* Do the two take one turn together? */
 static bool
 are_one_client(const struct extra *a, const struct extra *b)
@@ -204,11 +190,11 @@ grant_one(struct hold *h, const struct extra *desk, uint64_t now_ms)
 }
 
 void
-queue_grant(struct hold *h, uint32_t target, uint64_t now_ms)
+queue_grant_all(struct hold *h, uint32_t target, uint64_t now_ms)
 {
 	const struct target *t = ledger_target_at(h->l, target);
 
-	while (!queue_is_empty(h, target) &&
+	while (queue_length(h, target) != 0 &&
 	       grant_one(h, extra_at(h, target_desk(t)), now_ms))
 		;
 }
@@ -268,7 +254,9 @@ ledger_claim(struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms,
 		return -EAGAIN;
 	}
 	if (queue_holds_grant(&h, e)) {
-		shard_fill_lease(&h, e->wait.record, &lease);
+		shard_fill_lease(&h, e->wait.record,
+		    shard_pool(&h, target_pool(ledger_target_at(l, e->target))),
+		    &lease);
 		error = 0;
 	}
 	target = target_addr(ledger_target_at(l, e->target));

@@ -9,10 +9,14 @@
 
 #include "egress/ledger_lane.h"
 
-bool queue_is_empty(const struct hold *h, uint32_t target);
-
 /* How many wait. */
-uint32_t queue_length(const struct hold *h, uint32_t target);
+static inline uint32_t
+queue_length(const struct hold *h, uint32_t target)
+{
+	uint32_t desk = target_desk(ledger_target_at(h->l, target));
+
+	return desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.waiting;
+}
 
 /* Puts the tenant behind those of its client; its cell, or 0 without memory.
  * The target must not be idle. */
@@ -27,7 +31,14 @@ bool queue_append(struct hold *h, uint32_t n);
 void queue_remove(struct hold *h, uint32_t n);
 
 /* Gives what can be had to those who wait, and posts their workers' mail. */
-void queue_grant(struct hold *h, uint32_t target, uint64_t now_ms);
+void queue_grant_all(struct hold *h, uint32_t target, uint64_t now_ms);
+
+static inline void
+queue_grant(struct hold *h, uint32_t target, uint64_t now_ms)
+{
+	if (queue_length(h, target) != 0)
+		queue_grant_all(h, target, now_ms);
+}
 
 /* Is what was granted to the cell still held for it? */
 bool queue_holds_grant(const struct hold *h, const struct extra *e);

@@ -290,6 +290,7 @@ hang_record(struct hold *h, uint32_t n, struct lane *lane)
 		ledger_target_at(h->l, r->target)->held++;
 		return;
 	}
+	must(lane != NULL);
 	list = lane_list_of(record_state(r));
 	r->link.next = lane->list[list];
 	lane->list[list] = n;
@@ -503,7 +504,7 @@ list_held(struct hold *h, uint32_t n)
 	if (target_mirrored(t))
 		ring_append(h->l, &h->l->records, &t->link.next, n);
 	p = shard_pool(h, target_pool(t));
-	if (p != NULL) {
+	if (p != NULL && pool_counts(p)) {
 		party_of_record(r, p, &party);
 		party_add(h, r->target, &party);
 	}

@@ -248,13 +248,10 @@ end_target(struct hold *h, uint32_t n)
 	}
 }
 
-static bool
-is_idle(const struct hold *h, const struct target *t)
+static inline bool
+is_idle(const struct hold *h, uint32_t n)
 {
-	uint32_t desk = target_desk(t);
-
-	return t->held == 0 &&
-	       (desk == 0 || ledger_extra(h->l, desk)->desk.waiting == 0);
+	return target_at(h, n)->held == 0 && queue_length(h, n) == 0;
 }
 
 void
@@ -263,7 +260,7 @@ shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 	struct target *t = target_at(h, n);
 	uint32_t desk = target_desk(t);
 
-	if (!is_idle(h, t))
+	if (!is_idle(h, n))
 		return;
 	if (lane_all_cooled(h, t, now_ms)) {
 		end_target(h, n);
@@ -285,7 +282,7 @@ shard_wake(struct hold *h, uint32_t n)
 	struct target *t = target_at(h, n);
 	uint32_t desk = target_desk(t);
 
-	if (!is_idle(h, t))
+	if (!is_idle(h, n))
 		return;
 	if (desk != 0) {
 		ring_remove(h->l, &h->l->extras, &h->s->idle_desks, desk);
@@ -318,7 +315,7 @@ end_idle(struct hold *h, uint32_t n)
 /* A little of the housekeeping at each operation, so that memory does not grow
  * with the targets ever seen. */
 static void
-sweep(struct hold *h, uint64_t now_ms)
+sweep_some(struct hold *h, uint64_t now_ms)
 {
 	free_dying(h, FREE_AT_ONCE);
 	for (unsigned kind = 0; kind < 2; kind++) {
@@ -331,6 +328,13 @@ sweep(struct hold *h, uint64_t now_ms)
 			end_idle(h, n);
 		}
 	}
+}
+
+static inline void
+sweep(struct hold *h, uint64_t now_ms)
+{
+	if ((h->s->dying | h->s->idle | h->s->idle_desks) != 0)
+		sweep_some(h, now_ms);
 }
 
 /*
@@ -384,20 +388,20 @@ add_target(
 void
 tenant_make(const struct ledger_holder *holder, struct tenant *out)
 {
+	/* ::ffff:0:0/96 */
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	const struct addr *client = &holder->client;
-	uint8_t bytes[16];
 
-	memcpy(bytes, client->ip, sizeof(bytes));
-	if (client->family == ADDR_V4) {
-		memcpy(bytes, mapped, sizeof(mapped));
-		memcpy(bytes + sizeof(mapped), client->ip, 4);
-	}
 	*out = (struct tenant){ .session = holder->session,
 		.client_port = client->port,
 		.user = holder->user,
 		.worker = holder->worker };
-	memcpy(out->client, bytes, sizeof(out->client));
+	if (client->family == ADDR_V4) {
+		memcpy(out->client, mapped, sizeof(mapped));
+		memcpy((uint8_t *)out->client + sizeof(mapped), client->ip, 4);
+	} else {
+		memcpy(out->client, client->ip, sizeof(out->client));
+	}
 }
 
 void
@@ -418,8 +422,10 @@ shard_hold(struct hold *h, uint32_t n, const struct pool *p,
 	record_enter(h->s, r, p->by_kernel ? RECORD_STRAY : RECORD_HELD);
 	if (target_mirrored(t))
 		ring_append(h->l, &h->l->records, &t->link.next, n);
-	party_make(&party, p, tenant->client, tenant->user);
-	party_add(h, r->target, &party);
+	if (pool_counts(p)) {
+		party_make(&party, p, tenant->client, tenant->user);
+		party_add(h, r->target, &party);
+	}
 	t->held++;
 	if (t->held > t->high_water)
 		t->high_water = t->held;
@@ -444,7 +450,8 @@ port_bind(const struct pool *p, uint16_t port)
 }
 
 void
-shard_fill_lease(const struct hold *h, uint32_t n, struct ledger_lease *out)
+shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
+    struct ledger_lease *out)
 {
 	const struct record *r = record_at(h, n);
 
@@ -452,8 +459,7 @@ shard_fill_lease(const struct hold *h, uint32_t n, struct ledger_lease *out)
 	out->gen = r->gen;
 	out->source = source_of_id(h->l, r->source_id);
 	out->source.port = r->port;
-	out->bind = port_bind(
-	    shard_pool(h, target_pool(target_at(h, r->target))), r->port);
+	out->bind = port_bind(p, r->port);
 }
 
 static bool
@@ -500,13 +506,16 @@ int
 shard_take(struct hold *h, uint32_t target, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
 {
-	struct party party;
-	int error;
+	if (pool_counts(p)) {
+		struct party party;
+		int error;
 
-	party_make(&party, p, tenant->client, tenant->user);
-	error = party_admit(h, target, &party);
-	return error != 0 ? error
-			  : lane_take(h, target, p, tenant, now_ms, out);
+		party_make(&party, p, tenant->client, tenant->user);
+		error = party_admit(h, target, &party);
+		if (error != 0)
+			return error;
+	}
+	return lane_take(h, target, p, tenant, now_ms, out);
 }
 
 int
@@ -520,12 +529,12 @@ shard_lease(struct hold *h, const struct ledger_key *k,
 
 	if (error != 0)
 		return error;
-	error = queue_is_empty(h, n)
+	error = queue_length(h, n) == 0
 		    ? shard_take(h, n, p, tenant, now_ms, &taken)
 		    : -EADDRINUSE;
 	if (error == 0) {
 		shard_hold(h, taken, p, tenant, now_ms);
-		shard_fill_lease(h, taken, out);
+		shard_fill_lease(h, taken, p, out);
 		return 0;
 	}
 	if (error == -EBUSY) /* what is free is kept for others */
@@ -561,11 +570,10 @@ cooling_of(
 
 /* Puts the slot of a record that is not held any more back. */
 static void
-put_back(struct hold *h, uint32_t n, enum ledger_release how, uint64_t now_ms)
+put_back(struct hold *h, uint32_t n, const struct pool *p,
+    enum ledger_release how, uint64_t now_ms)
 {
 	struct record *r = record_at(h, n);
-	const struct pool *p =
-	    shard_pool(h, target_pool(target_at(h, r->target)));
 	enum record_state state;
 	struct lane *lane;
 	uint64_t cools_ms;
@@ -595,12 +603,12 @@ shard_return(
 
 	if (target_mirrored(t))
 		ring_remove(h->l, &h->l->records, &t->link.next, n);
-	if (p != NULL) {
+	if (p != NULL && pool_counts(p)) {
 		party_of_record(r, p, &party);
 		party_remove(h, target, &party);
 	}
 	t->held--;
-	put_back(h, n, how, now_ms);
+	put_back(h, n, p, how, now_ms);
 	queue_grant(h, target, now_ms);
 	shard_settle(h, target, now_ms);
 	sweep(h, now_ms);

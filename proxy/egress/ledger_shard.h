@@ -83,8 +83,8 @@ MUST_USE int shard_take(struct hold *h, uint32_t target, const struct pool *p,
 void shard_hold(struct hold *h, uint32_t n, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms);
 
-void shard_fill_lease(
-    const struct hold *h, uint32_t n, struct ledger_lease *out);
+void shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
+    struct ledger_lease *out);
 
 /* Leases a slot: ledger_lease() but for the reverse look. */
 MUST_USE int shard_lease(struct hold *h, const struct ledger_key *k,

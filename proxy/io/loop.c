@@ -53,6 +53,7 @@ loop_init(struct loop *l)
 	    config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
 	l->base = event_base_new_with_config(config);
 	event_config_free(config);
+	poller_init(&l->poller, l->base);
 	l->scratch = malloc(LOOP_SCRATCH_BYTES);
 	list_init(&l->classes);
 	list_init(&l->again);
@@ -71,6 +72,7 @@ loop_fini(struct loop *l)
 	if (l->base != NULL) {
 		if (event_initialized(&l->tick))
 			event_del(&l->tick);
+		poller_fini(&l->poller);
 		event_base_free(l->base);
 	}
 	free(l->scratch);

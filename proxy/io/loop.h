@@ -10,10 +10,8 @@
 #ifndef FOURFOLD_LOOP_H
 #define FOURFOLD_LOOP_H
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
-
 #include "base/list.h"
+#include "io/poller.h"
 
 /* Read by all sessions of a worker in turn; holds nothing between callbacks. */
 #define LOOP_SCRATCH_BYTES (1024 * 1024)
@@ -45,7 +43,8 @@ struct timeout_class {
 
 struct loop {
 	struct event_base *base;
-	struct event tick; /* pending while any class has a member */
+	struct poller poller; /* for what sessions watch */
+	struct event tick;    /* pending while any class has a member */
 	struct list classes;
 	struct list again; /* tasks for the end of this pass or the next one */
 	struct list dead;  /* tasks that free */

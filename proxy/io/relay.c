@@ -4,15 +4,26 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A wakeup's share for one direction: a fast stream must not starve others. */
 #define READS_PER_WAKEUP 4
+#define BYTES_PER_WAKEUP LOOP_SCRATCH_BYTES
 
-/* The first read of a wakeup. Nothing bigger is read unless the other side
- * has room for it, so this much is kept at most for a slow reader. */
-#define FIRST_READ_BYTES (64 * 1024)
+/* A read that got so much is likely to be followed by more. */
+#define BULK_BYTES (64 * 1024)
+
+/* Where less than this may still be kept, nothing is: bytes are looked at, and
+ * read once the other side has taken them. */
+#define KEPT_LEAST 4096
+#define PEEK_BYTES (16 * 1024)
+
+/* Memory is given back to the system this long after it was kept, when so much
+ * less is. */
+#define LOOK_MS         1000
+#define GIVE_BACK_BYTES (1024 * 1024)
 
 enum pump {
 	PUMP_IDLE,  /* waits for an event */
@@ -21,10 +32,69 @@ enum pump {
 	PUMP_WRITE_ERROR,
 };
 
-static int
-keep(struct relay_half *h, const void *bytes, size_t len)
+/* ---- what is kept ---- */
+
+static void
+on_look(struct timeout *timer)
 {
-	must(h->kept == NULL && len <= LOOP_SCRATCH_BYTES);
+	struct relays *env = container_of(timer, struct relays, timer);
+
+	if (env->peak - env->kept >= GIVE_BACK_BYTES)
+		malloc_trim(0);
+	env->peak = env->kept;
+	if (env->kept > 0)
+		loop_arm(env->loop, &env->look, timer);
+}
+
+void
+relays_init(
+    struct relays *env, struct loop *l, const struct relay_limits *limits)
+{
+	must(limits->buffer > 0 && limits->buffer <= LOOP_SCRATCH_BYTES);
+	*env = (struct relays){ .loop = l, .limits = *limits };
+	pipes_init(&env->pipes, l);
+	timeout_init(&env->timer);
+	loop_class_init(l, &env->look, LOOK_MS, on_look);
+}
+
+void
+relays_fini(struct relays *env)
+{
+	must(env->kept == 0);
+	timeout_cancel(&env->timer);
+	pipes_fini(&env->pipes);
+}
+
+static void
+charge(struct relays *env, size_t len)
+{
+	env->kept += len;
+	if (env->peak < env->kept)
+		env->peak = env->kept;
+	if (!link_is_linked(&env->timer.link))
+		loop_arm(env->loop, &env->look, &env->timer);
+}
+
+/* What may be kept in addition. */
+static size_t
+left_to_keep(const struct relays *env)
+{
+	uint64_t left =
+	    env->limits.all > env->kept ? env->limits.all - env->kept : 0;
+
+	return left < LOOP_SCRATCH_BYTES ? (size_t)left : LOOP_SCRATCH_BYTES;
+}
+
+static bool
+keeps(const struct relay_half *h)
+{
+	return h->kept != NULL || h->pipe != NULL;
+}
+
+static int
+keep(struct relays *env, struct relay_half *h, const void *bytes, size_t len)
+{
+	must(!keeps(h) && len <= LOOP_SCRATCH_BYTES);
 	if (len == 0)
 		return 0;
 	h->kept = malloc(len);
@@ -33,15 +103,150 @@ keep(struct relay_half *h, const void *bytes, size_t len)
 	memcpy(h->kept, bytes, len);
 	h->kept_from = 0;
 	h->kept_to = (uint32_t)len;
+	charge(env, len);
 	return 0;
 }
 
 static void
-drop_kept(struct relay_half *h)
+keep_in_pipe(struct relays *env, struct relay_half *h, struct pipe *pipe,
+    size_t from, size_t to)
 {
+	must(!keeps(h));
+	h->pipe = pipe;
+	h->kept_from = (uint32_t)from;
+	h->kept_to = (uint32_t)to;
+	charge(env, to - from);
+}
+
+/* Whether it was passed on or not. */
+static void
+drop_kept(struct relays *env, struct relay_half *h)
+{
+	if (h->pipe != NULL && h->kept_from == h->kept_to)
+		pipes_give_back(&env->pipes, h->pipe);
+	else if (h->pipe != NULL)
+		pipes_throw_away(&env->pipes, h->pipe);
 	free(h->kept);
 	h->kept = NULL;
+	h->pipe = NULL;
 	h->kept_from = h->kept_to = 0;
+}
+
+static ssize_t
+write_kept(struct relay_half *h, struct stream *to)
+{
+	size_t len = h->kept_to - h->kept_from;
+
+	return h->pipe != NULL ? stream_write_from_pipe(to, h->pipe->out, len)
+			       : stream_write(to, h->kept + h->kept_from, len);
+}
+
+/* True when nothing is kept any more. */
+static bool
+flush_kept(
+    struct relays *env, struct relay_half *h, struct stream *to, int *error)
+{
+	while (keeps(h) && to->writable) {
+		ssize_t n = write_kept(h, to);
+
+		if (n < 0) {
+			*error = (int)-n;
+			return false;
+		}
+		h->bytes += (uint64_t)n;
+		h->kept_from += (uint32_t)n;
+		env->kept -= (uint64_t)n;
+		if (h->kept_from == h->kept_to)
+			drop_kept(env, h);
+	}
+	return !keeps(h);
+}
+
+/* ---- moving bytes: how many were read, 0 at the end of stream, or a negative
+ * errno; `r->error` is that of the writing side ---- */
+
+/* What `to` does not take is kept. */
+static ssize_t
+copy_bytes(struct relay *r, struct relay_half *h, struct stream *from,
+    struct stream *to, size_t want)
+{
+	uint8_t *bytes = r->env->loop->scratch;
+	ssize_t n = stream_read(from, bytes, want), taken;
+
+	if (n <= 0)
+		return n;
+	taken = stream_write(to, bytes, (size_t)n);
+	if (taken < 0) {
+		r->error = (int)-taken;
+		return n;
+	}
+	h->bytes += (uint64_t)taken;
+	r->error = -keep(r->env, h, bytes + taken, (size_t)(n - taken));
+	return n;
+}
+
+/* The same through a pipe, which keeps what is not taken. */
+static ssize_t
+splice_bytes(struct relay *r, struct relay_half *h, struct stream *from,
+    struct stream *to, size_t want)
+{
+	struct pipes *pipes = &r->env->pipes;
+	struct pipe *pipe = pipes_take(pipes);
+	ssize_t n, taken = 0;
+
+	if (pipe == NULL)
+		return copy_bytes(r, h, from, to, want);
+	n = stream_read_to_pipe(
+	    from, pipe->in, want < pipe->bytes ? want : pipe->bytes);
+	if (n > 0)
+		taken = stream_write_from_pipe(to, pipe->out, (size_t)n);
+	if (taken < 0) {
+		r->error = (int)-taken;
+		pipes_throw_away(pipes, pipe);
+		return n;
+	}
+	h->bytes += (uint64_t)taken;
+	if (n > taken)
+		keep_in_pipe(r->env, h, pipe, (size_t)taken, (size_t)n);
+	else
+		pipes_give_back(pipes, pipe);
+	return n;
+}
+
+/* Reads `len` bytes that were seen before, and drops them. */
+static ssize_t
+skip_bytes(struct relay *r, struct stream *from, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = stream_read(from, r->env->loop->scratch, len);
+
+		if (n <= 0)
+			return n == 0 ? -EPIPE : n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Reads no more than `to` takes, so that nothing has to be kept. */
+static ssize_t
+peek_bytes(struct relay *r, struct relay_half *h, struct stream *from,
+    struct stream *to)
+{
+	uint8_t *bytes = r->env->loop->scratch;
+	ssize_t n = stream_peek(from, bytes, PEEK_BYTES), taken, skipped;
+
+	if (n <= 0)
+		return n;
+	taken = stream_write(to, bytes, (size_t)n);
+	if (taken < 0) {
+		r->error = (int)-taken;
+		return n;
+	}
+	h->bytes += (uint64_t)taken;
+	skipped = skip_bytes(r, from, (size_t)taken);
+	/* A short read has told nothing: only a part was asked for. */
+	from->readable = true;
+	return skipped < 0 ? skipped : n;
 }
 
 void
@@ -58,82 +263,68 @@ on_again(struct task *task)
 }
 
 int
-relay_start(struct relay *r, struct loop *l, struct stream *client,
+relay_start(struct relay *r, struct relays *env, struct stream *client,
     struct stream *target, const void *early_up, size_t early_up_len,
-    const void *reply, size_t reply_len, relay_end_fn *on_end,
-    relay_active_fn *on_active)
+    const void *reply, size_t reply_len, const struct relay_owner *owner)
 {
+	must(reply_len <= UINT16_MAX);
 	relay_init(r);
 	task_init(&r->again, on_again);
-	r->loop = l;
+	r->env = env;
 	r->client = client;
 	r->target = target;
-	r->on_end = on_end;
-	r->on_active = on_active;
-	if (keep(&r->up, early_up, early_up_len) != 0 ||
-	    keep(&r->down, reply, reply_len) != 0) {
+	r->owner = owner;
+	if (keep(env, &r->up, early_up, early_up_len) != 0 ||
+	    keep(env, &r->down, reply, reply_len) != 0) {
 		relay_cancel(r);
 		return -ENOMEM;
 	}
-	r->reply_len = (uint32_t)reply_len;
-	loop_again(l, &r->again);
+	r->reply_len = (uint16_t)reply_len;
+	loop_again(env->loop, &r->again);
 	return 0;
 }
 
-/* True when nothing is kept any more. */
-static bool
-flush_kept(struct relay_half *h, struct stream *to, int *error)
-{
-	while (h->kept != NULL && to->writable) {
-		ssize_t n = stream_write(
-		    to, h->kept + h->kept_from, h->kept_to - h->kept_from);
+/* ---- a wakeup ---- */
 
-		if (n < 0) {
-			*error = (int)-n;
-			return false;
-		}
-		h->bytes += (uint64_t)n;
-		h->kept_from += (uint32_t)n;
-		if (h->kept_from == h->kept_to)
-			drop_kept(h);
-	}
-	return h->kept == NULL;
-}
-
-/* Passes `len` scratch bytes on; what `to` does not take is kept. */
-static int
-pass_on(
-    struct relay_half *h, struct stream *to, const uint8_t *bytes, size_t len)
-{
-	ssize_t n = stream_write(to, bytes, len);
-
-	if (n < 0)
-		return (int)-n;
-	h->bytes += (uint64_t)n;
-	return -keep(h, bytes + n, len - (size_t)n);
-}
-
-/* How much to read after a read that was full: what `to` can take. */
+/* How much to read: what `to` can take, if that is known to be worth asking.
+ * Otherwise as much as may be kept for it. */
 static size_t
-next_read(const struct stream *to)
+read_size(const struct relays *env, const struct relay_half *h,
+    const struct stream *to)
 {
-	size_t room = stream_room(to);
+	size_t size = h->bulk ? stream_room(to) : 0;
+	size_t left = left_to_keep(env);
 
-	if (room < FIRST_READ_BYTES)
-		return FIRST_READ_BYTES;
-	return room < LOOP_SCRATCH_BYTES ? room : LOOP_SCRATCH_BYTES;
+	if (size < env->limits.buffer)
+		size = env->limits.buffer;
+	return size < left ? size : left;
+}
+
+static ssize_t
+move_bytes(struct relay *r, struct relay_half *h, struct stream *from,
+    struct stream *to, size_t want)
+{
+	enum relay_splice splice = r->env->limits.splice;
+
+	if (want < KEPT_LEAST && want < r->env->limits.buffer)
+		return peek_bytes(r, h, from, to);
+	if (splice == RELAY_SPLICE_YES ||
+	    (splice == RELAY_SPLICE_AUTO && h->bulk))
+		return splice_bytes(r, h, from, to, want);
+	return copy_bytes(r, h, from, to, want);
 }
 
 static enum pump
 pump_bytes(struct relay *r, struct relay_half *h, struct stream *from,
     struct stream *to)
 {
-	size_t want = FIRST_READ_BYTES;
+	size_t share = BYTES_PER_WAKEUP;
 
 	for (int reads = 0; from->readable && to->writable; reads++) {
-		if (reads == READS_PER_WAKEUP)
+		if (reads == READS_PER_WAKEUP || share == 0)
 			return PUMP_AGAIN;
-		ssize_t n = stream_read(from, r->loop->scratch, want);
+		ssize_t n =
+		    move_bytes(r, h, from, to, read_size(r->env, h, to));
 
 		if (n == -EAGAIN)
 			return PUMP_IDLE;
@@ -145,11 +336,10 @@ pump_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 			h->fin = true;
 			return PUMP_IDLE;
 		}
-		r->error = pass_on(h, to, r->loop->scratch, (size_t)n);
 		if (r->error != 0)
 			return PUMP_WRITE_ERROR;
-		if ((size_t)n == want && from->readable && to->writable)
-			want = next_read(to);
+		h->bulk = (size_t)n >= BULK_BYTES;
+		share = (size_t)n < share ? share - (size_t)n : 0;
 	}
 	return PUMP_IDLE;
 }
@@ -162,24 +352,24 @@ pump_half(struct relay *r, struct relay_half *h, struct stream *from,
 
 	if (h->ended)
 		return PUMP_IDLE;
-	if (!flush_kept(h, to, &r->error))
+	if (!flush_kept(r->env, h, to, &r->error))
 		return r->error != 0 ? PUMP_WRITE_ERROR : PUMP_IDLE;
 	if (!h->fin)
 		result = pump_bytes(r, h, from, to);
-	if (h->fin && h->kept == NULL) {
-		shutdown(to->fd, SHUT_WR);
-		h->ended = true;
-	}
+	h->ended = h->fin && !keeps(h);
+	/* The second end is the close() by the owner, who is told now. */
+	if (h->ended && !(r->up.ended && r->down.ended))
+		shutdown(to->watch.fd, SHUT_WR);
 	return result;
 }
 
 static void
 end(struct relay *r, enum relay_end how)
 {
-	relay_end_fn *on_end = r->on_end;
+	const struct relay_owner *owner = r->owner;
 
 	relay_cancel(r);
-	on_end(r, how);
+	owner->on_end(r, how);
 }
 
 /* A side that is not read now, since its end was read or the other side takes
@@ -190,11 +380,11 @@ was_reset(struct relay *r, const struct relay_half *h, struct stream *from,
 {
 	socklen_t len = sizeof(r->error);
 
-	if (!from->failed || (!h->fin && h->kept == NULL && to->writable))
+	if (!from->failed || (!h->fin && !keeps(h) && to->writable))
 		return false;
 	from->failed = false;
-	return getsockopt(from->fd, SOL_SOCKET, SO_ERROR, &r->error, &len) ==
-		   0 &&
+	return getsockopt(from->watch.fd, SOL_SOCKET, SO_ERROR, &r->error,
+		   &len) == 0 &&
 	       r->error != 0;
 }
 
@@ -235,27 +425,29 @@ relay_pump(struct relay *r)
 		return;
 	}
 	if (progress(r) != before)
-		r->on_active(r);
+		r->owner->on_active(r);
 	if (r->up.ended && r->down.ended)
 		end(r, RELAY_DONE);
 	else if (up == PUMP_AGAIN || down == PUMP_AGAIN)
-		loop_again(r->loop, &r->again);
+		loop_again(r->env->loop, &r->again);
 }
 
-void
-relay_recheck(struct relay *r)
+static void
+give_up_kept(struct relays *env, struct relay_half *h)
 {
-	r->client->readable = r->target->readable = true;
-	loop_again(r->loop, &r->again);
+	if (!keeps(h))
+		return;
+	env->kept -= h->kept_to - h->kept_from;
+	drop_kept(env, h);
 }
 
 void
 relay_cancel(struct relay *r)
 {
 	task_cancel(&r->again);
-	drop_kept(&r->up);
-	drop_kept(&r->down);
-	r->on_end = NULL;
+	give_up_kept(r->env, &r->up);
+	give_up_kept(r->env, &r->down);
+	r->owner = NULL;
 }
 
 uint64_t

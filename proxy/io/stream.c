@@ -4,56 +4,65 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+/*
+ * What the kernel says of an error and of an end goes together with bytes that
+ * came before it, in one event: `fin` says that there is more than bytes to
+ * read. Of unix sockets EPOLLHUP alone is a peer that is gone.
+ */
 static void
-on_event(evutil_socket_t fd, short what, void *arg)
+on_events(struct watch *watch, uint32_t events)
 {
-	struct stream *s = arg;
+	struct stream *s = container_of(watch, struct stream, watch);
+	bool failed = (events & EPOLLERR) != 0 ||
+		      ((events & EPOLLHUP) != 0 && (events & EPOLLRDHUP) == 0);
 
-	(void)fd;
-	if (what & (EV_READ | EV_CLOSED))
-		s->readable = true;
-	if (what & EV_WRITE)
-		s->writable = true;
-	if (what & EV_CLOSED)
+	if (failed || (events & EPOLLRDHUP) != 0)
 		s->fin = true;
-	/* libevent reports EPOLLERR and EPOLLHUP as both at once. */
-	s->failed = (what & EV_READ) && (what & EV_WRITE);
+	if (s->fin || (events & EPOLLIN) != 0)
+		s->readable = true;
+	if (failed || (events & EPOLLOUT) != 0)
+		s->writable = true;
+	s->failed = failed;
 	s->on_ready(s);
 }
 
 void
 stream_init(struct stream *s)
 {
-	*s = (struct stream){ .fd = -1 };
+	*s = (struct stream){ .watch.fd = -1 };
 }
 
 int
 stream_start(
     struct stream *s, struct loop *l, int fd, stream_ready_fn *on_ready)
 {
-	must(s->fd == -1 && fd >= 0);
-	*s = (struct stream){ .fd = fd, .on_ready = on_ready };
-	if (event_assign(&s->event, l->base, fd,
-		EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
-		s) != 0 ||
-	    event_add(&s->event, NULL) != 0) {
-		s->fd = -1;
-		return -ENOMEM;
-	}
-	return 0;
+	must(s->watch.fd == -1 && fd >= 0);
+	*s = (struct stream){ .watch = { .run = on_events, .fd = -1 },
+		.loop = l,
+		.on_ready = on_ready };
+	return poller_add(&l->poller, &s->watch, fd);
 }
 
 void
 stream_stop(struct stream *s)
 {
-	if (s->fd == -1)
+	if (s->watch.fd == -1)
 		return;
-	event_del(&s->event);
-	s->fd = -1;
+	poller_remove(&s->loop->poller, &s->watch);
+	s->readable = s->writable = false;
+}
+
+void
+stream_abandon(struct stream *s)
+{
+	if (s->watch.fd == -1)
+		return;
+	poller_forget(&s->loop->poller, &s->watch);
 	s->readable = s->writable = false;
 }
 
@@ -63,7 +72,7 @@ stream_read(struct stream *s, void *bytes, size_t len)
 	ssize_t n;
 
 	do
-		n = recv(s->fd, bytes, len, 0);
+		n = recv(s->watch.fd, bytes, len, 0);
 	while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		s->readable = false;
@@ -72,6 +81,37 @@ stream_read(struct stream *s, void *bytes, size_t len)
 	/* A short read empties the queue, unless a FIN is behind the bytes. */
 	if (n == 0 || ((size_t)n < len && !s->fin))
 		s->readable = false;
+	return n;
+}
+
+ssize_t
+stream_peek(struct stream *s, void *bytes, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(s->watch.fd, bytes, len, MSG_PEEK);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		s->readable = false;
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	return n;
+}
+
+ssize_t
+stream_read_to_pipe(struct stream *s, int pipe, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = splice(s->watch.fd, NULL, pipe, NULL, len,
+		    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		s->readable = false;
+	if (n < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	return n;
 }
 
@@ -85,7 +125,8 @@ write_promptly(struct stream *s)
 	static const int on = 1;
 
 	if (s->second_write) {
-		setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(
+		    s->watch.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		s->nodelay = true;
 	}
 	s->second_write = true;
@@ -99,7 +140,7 @@ stream_write(struct stream *s, const void *bytes, size_t len)
 	if (!s->nodelay)
 		write_promptly(s);
 	do
-		n = send(s->fd, bytes, len, MSG_NOSIGNAL);
+		n = send(s->watch.fd, bytes, len, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
 		return -errno;
@@ -110,6 +151,30 @@ stream_write(struct stream *s, const void *bytes, size_t len)
 	return n;
 }
 
+ssize_t
+stream_write_from_pipe(struct stream *s, int pipe, size_t len)
+{
+	size_t done = 0;
+
+	if (!s->nodelay)
+		write_promptly(s);
+	while (done < len) {
+		ssize_t n = splice(pipe, NULL, s->watch.fd, NULL, len - done,
+		    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+			return -errno;
+		if (n <= 0) {
+			s->writable = false;
+			break;
+		}
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
 size_t
 stream_room(const struct stream *s)
 {
@@ -117,7 +182,7 @@ stream_room(const struct stream *s)
 	socklen_t len = sizeof(info);
 	uint32_t used;
 
-	if (getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0)
+	if (getsockopt(s->watch.fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0)
 		return 0;
 	/* What is queued is the one with TCP and the other with unix. */
 	used = info[SK_MEMINFO_WMEM_QUEUED];

@@ -17,6 +17,10 @@
 #define HOUR_MS   (60 * MINUTE_MS)
 #define DAY_MS    (24 * HOUR_MS)
 
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
 /* Elements are compared with those before: a list has to end somewhere. */
 #define CLIENTS_MAX   4096
 #define ADDRESSES_MAX 256 /* as a pool holds */
@@ -43,9 +47,10 @@ static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_LIMITS] = { "limits", OPTION_CLIENT_PREFIX_V4,
 	    OPTION_HANDSHAKE, 0,
 	    "What each client and each user may have at most." },
-	[SECTION_TIMEOUTS] = { "timeouts", OPTION_HANDSHAKE,
-	    OPTION_ALARM_TARGET, 0,
+	[SECTION_TIMEOUTS] = { "timeouts", OPTION_HANDSHAKE, OPTION_SPLICE, 0,
 	    "How long things may take (500ms, 10s, 5m, 2h, 1d)." },
+	[SECTION_RELAY] = { "relay", OPTION_SPLICE, OPTION_ALARM_TARGET, 0,
+	    "How bytes are passed on; sizes have a unit (64K, 8M, 2G)." },
 	[SECTION_ALARMS] = { "alarms", OPTION_ALARM_TARGET,
 	    OPTION_CONTROL_SOCKET, 0,
 	    "What is reported before it runs out, and when it has recovered." },
@@ -103,6 +108,11 @@ static const struct option options[OPTION_COUNT] = {
 	    "(net.core.somaxconn may allow less).",
 	    config_value_number, LISTEN_FIELD(backlog), .min = 1,
 	    .max = 65535 },
+	[OPTION_DEFER_ACCEPT] = { SECTION_LISTEN, "defer-accept", "no|yes",
+	    "no", NULL,
+	    "Whether a client is accepted only when its first bytes are there "
+	    "(TCP_DEFER_ACCEPT): less work for each of many short sessions.",
+	    config_value_bool, .offset = LISTEN_FIELD(defer_accept) },
 	[OPTION_SOCKET_MODE] = { SECTION_LISTEN, "socket-mode", "0000..0777",
 	    "0666", NULL, "The file mode of unix sockets, octal.",
 	    config_value_mode, .offset = LISTEN_FIELD(socket_mode) },
@@ -246,6 +256,24 @@ static const struct option options[OPTION_COUNT] = {
 	    "Of silence, before TCP asks whether the other side still lives.",
 	    config_value_duration_or_off, PROXY_FIELD(keepalive_ms),
 	    .min = 1000, .max = 9 * HOUR_MS },
+
+	[OPTION_SPLICE] = { SECTION_RELAY, "splice", "no|yes|auto", "no", NULL,
+	    "Whether bytes go through pipes within the kernel (splice) in "
+	    "place "
+	    "of a copy; auto: where much is under way.",
+	    config_value_choice, .offset = PROXY_FIELD(splice) },
+	[OPTION_BUFFER] = { SECTION_RELAY, "buffer", "SIZE (4K..1M)", "64K",
+	    NULL,
+	    "What is kept at most for a side that reads slowly, each "
+	    "direction of a session.",
+	    config_value_size, PROXY_FIELD(buffer_bytes), .min = 4 * KIB,
+	    .max = MIB },
+	[OPTION_MAX_BUFFER_MEMORY] = { SECTION_RELAY, "max-buffer-memory",
+	    "SIZE (64K..64G)", "64M", NULL,
+	    "What a worker keeps at most for all slow sides together; then it "
+	    "reads for them no more than they take.",
+	    config_value_size, PROXY_FIELD(max_buffer_bytes), .min = 64 * KIB,
+	    .max = 64 * GIB },
 
 	[OPTION_ALARM_TARGET] = { SECTION_ALARMS, "target", "off|1%..100%",
 	    "80%", NULL, "Of a target's slots in use.",

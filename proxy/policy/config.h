@@ -32,6 +32,12 @@ enum config_sticky {
 	CONFIG_STICKY_USER,
 };
 
+enum config_splice {
+	CONFIG_SPLICE_NO,
+	CONFIG_SPLICE_YES,
+	CONFIG_SPLICE_AUTO,
+};
+
 struct config_ports {
 	uint16_t first, last;
 };
@@ -54,6 +60,7 @@ struct config_listen {
 	size_t client_count; /* 0: all */
 	bool open;
 	unsigned backlog;
+	bool defer_accept;
 	unsigned socket_mode; /* of unix sockets */
 	size_t egress;        /* index in `egresses` */
 };
@@ -109,6 +116,10 @@ struct config {
 	uint64_t handshake_ms, connect_ms, half_closed_ms;
 	uint64_t idle_ms;      /* 0: off */
 	uint64_t keepalive_ms; /* 0: off */
+
+	enum config_splice splice;
+	uint64_t buffer_bytes;     /* kept for a slow side, a direction */
+	uint64_t max_buffer_bytes; /* for all of a worker */
 
 	enum log_level log_level;
 	bool log_access;

@@ -20,6 +20,7 @@ enum section_kind {
 	SECTION_USER,
 	SECTION_LIMITS,
 	SECTION_TIMEOUTS,
+	SECTION_RELAY,
 	SECTION_ALARMS,
 	SECTION_CONTROL,
 	SECTION_LOG,
@@ -37,6 +38,7 @@ enum option_id {
 	OPTION_CLIENTS,
 	OPTION_OPEN,
 	OPTION_BACKLOG,
+	OPTION_DEFER_ACCEPT,
 	OPTION_SOCKET_MODE,
 	OPTION_EGRESS,
 	OPTION_ADDRESSES,
@@ -65,6 +67,9 @@ enum option_id {
 	OPTION_HALF_CLOSED,
 	OPTION_IDLE,
 	OPTION_KEEPALIVE,
+	OPTION_SPLICE,
+	OPTION_BUFFER,
+	OPTION_MAX_BUFFER_MEMORY,
 	OPTION_ALARM_TARGET,
 	OPTION_ALARM_CRITICAL,
 	OPTION_ALARM_EXHAUSTION,
@@ -206,10 +211,10 @@ bool config_ports_overlap(struct config_ports a, struct config_ports b);
 value_parser config_value_auto_number, config_value_number,
     config_value_number_or_off, config_value_percent_or_off, config_value_mode,
     config_value_duration, config_value_duration_or_off,
-    config_value_auto_duration, config_value_bool, config_value_choice,
-    config_value_account, config_value_reference, config_value_address,
-    config_value_path_or_off, config_value_client, config_value_source,
-    config_value_ports, config_value_hash;
+    config_value_auto_duration, config_value_size, config_value_bool,
+    config_value_choice, config_value_account, config_value_reference,
+    config_value_address, config_value_path_or_off, config_value_client,
+    config_value_source, config_value_ports, config_value_hash;
 
 /* A name of a [listen] or [egress]: what is wrong with it, or NULL. */
 const char *config_check_name(const char *name);

@@ -145,6 +145,34 @@ config_value_duration_or_off(const struct value *v)
 }
 
 const char *
+config_value_size(const struct value *v)
+{
+	static const struct {
+		const char *name;
+		uint64_t bytes;
+	} units[] = { { "K", UINT64_C(1) << 10 }, { "M", UINT64_C(1) << 20 },
+		{ "G", UINT64_C(1) << 30 } };
+	const char *unit;
+	uint64_t n;
+
+	unit = parse_digits(v->text, &n);
+	if (unit == NULL)
+		return "is not a size";
+	if (*unit == '\0')
+		return "has no unit";
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+		if (strcmp(unit, units[i].name) != 0)
+			continue;
+		if (n > v->option->max / units[i].bytes ||
+		    n * units[i].bytes < v->option->min)
+			return out_of_range;
+		*(uint64_t *)v->field = n * units[i].bytes;
+		return NULL;
+	}
+	return "has an unknown unit";
+}
+
+const char *
 config_value_auto_duration(const struct value *v)
 {
 	if (strcmp(v->text, "auto") != 0)

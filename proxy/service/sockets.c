@@ -292,6 +292,16 @@ sockets_open(struct sockets *out, const struct config *config, unsigned slots,
 	return error;
 }
 
+/* Who sends nothing is shown to us in the end, to be timed out. */
+static void
+set_deferred(int fd, const struct config *c, bool deferred)
+{
+	int seconds = (int)((c->handshake_ms + 999) / 1000);
+
+	(void)set_int(
+	    fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, deferred ? seconds : 0);
+}
+
 int
 sockets_listen(
     const struct sockets *s, const struct config *config, unsigned slot)
@@ -299,9 +309,13 @@ sockets_listen(
 	for (size_t i = 0; i < s->count; i++) {
 		const struct endpoint *e = &s->endpoints[i];
 		size_t n = e->path[0] != '\0' ? 0 : slot;
-		int backlog = (int)config->listens[e->listen].backlog;
+		const struct config_listen *l = &config->listens[e->listen];
 
-		if (n < e->fd_count && listen(e->fds[n], backlog) != 0)
+		if (n >= e->fd_count)
+			continue;
+		if (e->path[0] == '\0')
+			set_deferred(e->fds[n], config, l->defer_accept);
+		if (listen(e->fds[n], (int)l->backlog) != 0)
 			return -errno;
 	}
 	return 0;

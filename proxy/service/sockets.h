@@ -38,8 +38,8 @@ struct sockets {
 MUST_USE int sockets_open(struct sockets *out, const struct config *config,
     unsigned slots, struct sockets *old, char *error, size_t size);
 
-/* Listens on the sockets of `slot`, and on the unix sockets: somebody is there
- * to accept. Once more does no harm. A negative errno. */
+/* Listens on the sockets of `slot`, and on the unix sockets, as `config` says:
+ * somebody is there to accept. Once more does no harm. A negative errno. */
 MUST_USE int sockets_listen(
     const struct sockets *s, const struct config *config, unsigned slot);
 

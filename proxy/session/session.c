@@ -17,13 +17,12 @@
 
 #define DRAIN_BYTES (64 * 1024)
 
-/* A relay without bytes for so long is looked at once more: an error that came
- * together with bytes has no event of its own. Then keepalive is set, and the
- * longer timeouts begin. */
+/* A relay without bytes for so long has keepalive set, and the longer timeouts
+ * begin. */
 #define SETTLE_MS 200
 
-/* A wait for the client or the target is looked at once after so long, for the
- * same reason. */
+/* A wait for the client or the target is looked at once after so long: an error
+ * that came together with bytes has no event of its own. */
 #define EARLY_MS 1000
 
 /* How old what we know of this host's addresses may be. */
@@ -85,7 +84,7 @@ log_target(const struct session *s)
 }
 
 static void
-log_session(const struct session *s)
+log_session(const struct session *s, const struct addr *source)
 {
 	struct log *log = s->env->log;
 	const struct close_row *row = close_row(s->reason);
@@ -107,9 +106,9 @@ log_session(const struct session *s)
 	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
 	log_target(s);
 	log_addr(log, "resolved", &s->resolved);
-	log_addr(log, "source", &s->source);
-	log_number(log, "bytes_up", s->bytes_up);
-	log_number(log, "bytes_down", s->bytes_down);
+	log_addr(log, "source", source);
+	log_number(log, "bytes_up", s->relay.up.bytes);
+	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
 	log_time(log, "start", now_ms - duration_ms);
 	log_time(log, "end", now_ms);
 	log_number(log, "duration_ms", duration_ms);
@@ -127,15 +126,16 @@ count_end(const struct session *s)
 	struct stats *stats = s->env->stats;
 
 	stats_add(&stats->closed[s->reason], 1);
-	stats_add(&stats->counters[STATS_BYTES_UP], s->bytes_up);
-	stats_add(&stats->counters[STATS_BYTES_DOWN], s->bytes_down);
+	stats_add(&stats->counters[STATS_BYTES_UP], s->relay.up.bytes);
+	stats_add(
+	    &stats->counters[STATS_BYTES_DOWN], relay_bytes_down(&s->relay));
 	stats_set(&stats->sessions, s->env->count);
 }
 
 static void
-on_buried(struct task *grave)
+on_buried(struct task *place)
 {
-	struct session *s = container_of(grave, struct session, grave);
+	struct session *s = container_of(place, struct session, place);
 
 	free(s->name);
 	free(s);
@@ -157,8 +157,8 @@ close_legs(struct session *s, bool in_order)
 {
 	enum outsock_end how = OUTSOCK_RESET;
 
-	stream_stop(&s->target);
-	stream_stop(&s->client);
+	stream_abandon(&s->target);
+	stream_abandon(&s->client);
 	if (in_order && s->out.fd != -1)
 		how = s->relay.target_first ? OUTSOCK_TARGET_FIRST
 					    : OUTSOCK_WE_FIRST;
@@ -172,6 +172,7 @@ close_legs(struct session *s, bool in_order)
 void
 session_close(struct session *s, enum close_reason reason)
 {
+	struct addr source = s->out.source;
 	bool in_order;
 
 	if (s->state == SESSION_CLOSED)
@@ -179,10 +180,6 @@ session_close(struct session *s, enum close_reason reason)
 	in_order = ends_in_order(s, reason);
 	if (s->reason == CLOSE_NONE)
 		s->reason = reason;
-	if (s->state == SESSION_RELAYING) {
-		s->bytes_up = s->relay.up.bytes;
-		s->bytes_down = relay_bytes_down(&s->relay);
-	}
 	if (s->wait_began_ms != 0)
 		s->waited_ms +=
 		    (uint32_t)(loop_now(s->env->loop) - s->wait_began_ms);
@@ -196,12 +193,12 @@ session_close(struct session *s, enum close_reason reason)
 	close_legs(s, in_order);
 	free(s->ahead);
 	s->ahead = NULL;
-	link_remove(&s->link);
+	link_remove(&s->place.link);
 	s->env->count--;
 	session_enter(s, SESSION_CLOSED);
 	count_end(s);
-	log_session(s);
-	loop_bury(s->env->loop, &s->grave);
+	log_session(s, &source);
+	loop_bury(s->env->loop, &s->place);
 	s->env->on_end(s->env->on_end_arg);
 }
 
@@ -281,6 +278,11 @@ on_relay_end(struct relay *relay, enum relay_end end)
 	}
 }
 
+static const struct relay_owner relay_owner = {
+	.on_end = on_relay_end,
+	.on_active = on_relay_active,
+};
+
 static void
 on_dialed(enum close_reason reason, int error, struct outsock *out,
     const struct addr *target, void *arg)
@@ -299,12 +301,10 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 		return;
 	}
 	outsock_move(&s->out, out);
-	s->source = s->out.source;
 	session_enter(s, SESSION_RELAYING);
-	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->source);
-	if (relay_start(&s->relay, s->env->loop, &s->client, &s->target,
-		s->ahead, s->ahead_len, reply, reply_len, on_relay_end,
-		on_relay_active) != 0) {
+	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->out.source);
+	if (relay_start(&s->relay, &s->env->relays, &s->client, &s->target,
+		s->ahead, s->ahead_len, reply, reply_len, &relay_owner) != 0) {
 		session_close(s, CLOSE_MEMORY);
 		return;
 	}
@@ -371,7 +371,6 @@ on_settled(struct timeout *t)
 		loop_arm(env->loop, &env->half_closed, t);
 	else if (env->idle.after_ms != 0)
 		loop_arm(env->loop, &env->idle, t);
-	relay_recheck(&s->relay);
 }
 
 static void
@@ -612,8 +611,7 @@ session_init(struct session *s, struct session_env *env,
 		.id = env->next_id++,
 		.start_ms = loop_now(env->loop),
 		.client_addr = addr_unmap(client) };
-	link_init(&s->link);
-	task_init(&s->grave, on_buried);
+	task_init(&s->place, on_buried);
 	timeout_init(&s->timer);
 	stream_init(&s->client);
 	stream_init(&s->target);
@@ -634,7 +632,7 @@ session_start(struct session_env *env, const struct session_door *door, int fd,
 		return;
 	}
 	session_init(s, env, door, fd, client);
-	list_append(&env->sessions, &s->link);
+	list_append(&env->sessions, &s->place.link);
 	env->count++;
 	stats_set(&env->stats->sessions, env->count);
 	if (!is_welcome(door, &s->client_addr)) {
@@ -657,7 +655,7 @@ session_stop_all(struct session_env *env)
 
 	LIST_EACH_SAFE (i, following, &env->sessions)
 		session_close(
-		    container_of(i, struct session, link), CLOSE_STOPPED);
+		    container_of(i, struct session, place.link), CLOSE_STOPPED);
 }
 
 bool
@@ -666,7 +664,7 @@ session_kill(struct session_env *env, uint64_t id)
 	struct link *i, *following;
 
 	LIST_EACH_SAFE (i, following, &env->sessions) {
-		struct session *s = container_of(i, struct session, link);
+		struct session *s = container_of(i, struct session, place.link);
 
 		if (s->id != id)
 			continue;
@@ -712,6 +710,9 @@ int
 session_env_init(struct session_env *env)
 {
 	const struct config *c = env->config;
+	struct relay_limits limits = { .buffer = c->buffer_bytes,
+		.all = c->max_buffer_bytes,
+		.splice = (enum relay_splice)c->splice };
 
 	list_init(&env->sessions);
 	env->count = 0;
@@ -729,6 +730,7 @@ session_env_init(struct session_env *env)
 	loop_class_init(env->loop, &env->half_closed, c->half_closed_ms,
 	    on_half_closed_timeout);
 	loop_class_init(env->loop, &env->idle, c->idle_ms, on_idle_timeout);
+	relays_init(&env->relays, env->loop, &limits);
 	dialer_init(&env->dialer, env->loop, &env->egress, c->connect_ms);
 	env->dialer.on_wait = on_dial_waits;
 	env->resolver = resolver_new(env->loop->base, NULL);
@@ -749,6 +751,7 @@ session_env_fini(struct session_env *env)
 	if (env->logins != NULL)
 		login_service_free(env->logins);
 	dialer_fini(&env->dialer);
+	relays_fini(&env->relays);
 	hostnet_fini(&env->hostnet);
 }
 

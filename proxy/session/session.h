@@ -11,6 +11,7 @@
 #define FOURFOLD_SESSION_H
 
 #include "egress/hostnet.h"
+#include "io/relay.h"
 #include "io/resolver.h"
 #include "policy/config.h"
 #include "policy/quota.h"
@@ -35,6 +36,7 @@ struct session_env {
 	const struct config *config;
 	struct egress egress;
 	struct dialer dialer;
+	struct relays relays;
 	struct resolver *resolver;
 	struct login_service *logins; /* NULL when there are no users */
 	struct quota *quota;          /* NULL: nobody's sessions are counted */

@@ -1,39 +1,33 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What a lease and its return cost, towards 1, 10,000 and 1,000,000 targets in
- * random order, in CPU time. Not a test: run it by hand, on a release build.
+ * What the ledger costs by itself: a lease and its return, no socket. Each
+ * figure is the median of rounds in which all of them take turns, after one
+ * round that does not count; setting up is in none of them. Beside each are the
+ * least of the rounds, as a busy machine makes the others longer, and the most
+ * that the median may be.
  *
- *   cc -O2 -std=gnu11 -D_GNU_SOURCE -Iproxy tests/bench/bench_ledger.c \
- *     proxy/egress/pool.c proxy/egress/ledger*.c proxy/base/addr.c \
- *     proxy/base/base.c -o bench_ledger
+ * Times are processor time; where two processes get in each other's way it is
+ * the clock's, for one operation as one of them sees it.
  */
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "bench_sample.h"
 #include "egress/ledger.h"
 
-#define ROUNDS 4000000
-#define CELLS  4000000
-
-static uint64_t
-cpu_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static uint32_t
-next_random(uint64_t *seed)
-{
-	*seed = *seed * UINT64_C(6364136223846793005) +
-		UINT64_C(1442695040888963407);
-	return (uint32_t)(*seed >> 33);
-}
+#define ROUNDS      11
+#define OPERATIONS  200000 /* of a round */
+#define MILLION     1000000U
+#define FIRST_PORT  32768
+#define LAST_PORT   60999
+#define PORTS       (LAST_PORT - FIRST_PORT + 1)
+#define BYTES_LIMIT 64
 
 static struct addr
 target_number(uint32_t n)
@@ -41,67 +35,512 @@ target_number(uint32_t n)
 	return addr_v4(UINT32_C(0x0a000000) + n, 443);
 }
 
-static struct ledger_lease
-lease_one(struct ledger *l, const struct addr *target)
-{
-	struct ledger_holder holder = { .session = 1, .worker = 1 };
-	struct ledger_lease lease;
+struct scene {
+	struct ledger *ledger;
+	size_t bytes;
+};
 
-	holder.client = addr_v4(UINT32_C(0x7f000001), 5);
-	must(ledger_lease(l, 0, target, &holder, 1, &lease) == 0);
-	return lease;
-}
-
-/* `kept` leases towards each target stay, so that its entry does. */
 static void
-run(uint32_t targets, uint32_t kept)
+scene_open(struct scene *s, uint32_t leases, enum pool_order order)
 {
-	size_t bytes = ledger_bytes(CELLS, CELLS);
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint8_t key[LEDGER_KEY_BYTES] = { 1 };
+	static const uint8_t key[LEDGER_KEY_BYTES] = { 1 };
 	struct prefix source;
-	struct ledger *l;
 	struct pool pool;
-	uint64_t seed = 1, start;
+	void *memory;
 
+	s->bytes = ledger_bytes(leases, leases);
+	memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	must(memory != MAP_FAILED);
-	must(ledger_init(memory, CELLS, CELLS, key, &l) == 0);
+	must(ledger_init(memory, leases, leases, key, &s->ledger) == 0);
 	pool_init(&pool, "bench");
+	pool.rules.order = (uint8_t)order;
 	must(prefix_parse("192.0.2.1", &source) == 0);
 	must(pool_add_source(&pool, &source) == 0);
-	must(pool_add_ports(&pool, 20000, 59999, POOL_RANGE) == 0);
-	must(ledger_set_pool(l, 0, &pool) == 0);
-	for (uint32_t i = 0; i < targets * kept; i++) {
-		struct addr target = target_number(i % targets);
-
-		lease_one(l, &target);
-	}
-	start = cpu_ns();
-	for (uint32_t i = 0; i < ROUNDS; i++) {
-		struct addr target =
-		    target_number(next_random(&seed) % targets);
-		struct ledger_lease lease = lease_one(l, &target);
-
-		ledger_return(l, &lease, LEDGER_HOT, 1);
-	}
-	printf("%8u targets, %u kept leases each: %4.0f ns a lease and "
-	       "return\n",
-	    targets, kept, (double)(cpu_ns() - start) / ROUNDS);
-	munmap(memory, bytes);
+	must(pool_add_ports(&pool, FIRST_PORT, LAST_PORT, POOL_RANGE) == 0);
+	must(ledger_set_pool(s->ledger, 0, &pool) == 0);
 }
 
-/* Only for the number of targets that is given, if any. */
-int
-main(int argc, char **argv)
+static void
+scene_close(struct scene *s)
 {
-	static const uint32_t targets[] = { 1, 10000, 1000000 };
+	munmap(s->ledger, s->bytes);
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
-		if (argc > 1 && atol(argv[1]) != targets[i])
-			continue;
-		run(targets[i], 0);
-		run(targets[i], 1);
+static void
+lease_one(struct ledger *l, const struct addr *target, struct ledger_lease *out)
+{
+	const struct ledger_holder holder = {
+		.session = 1,
+		.worker = 1,
+		.client = { .ip = { 127, 0, 0, 1 },
+		    .port = 5,
+		    .family = ADDR_V4 },
+	};
+
+	must(ledger_lease(l, 0, target, &holder, 1, out) == 0);
+}
+
+static void
+lease_and_return(struct ledger *l, const struct addr *target)
+{
+	struct ledger_lease lease;
+
+	lease_one(l, target, &lease);
+	ledger_return(l, &lease, LEDGER_HOT, 1);
+}
+
+static void
+hold(struct ledger *l, uint32_t target, uint32_t count)
+{
+	const struct addr a = target_number(target);
+	struct ledger_lease lease;
+
+	while (count-- > 0)
+		lease_one(l, &a, &lease);
+}
+
+/* Addresses of targets 0 .. `count` - 1. */
+static struct addr *
+targets_new(uint32_t count)
+{
+	struct addr *targets = calloc(count, sizeof(*targets));
+
+	must(targets != NULL);
+	for (uint32_t i = 0; i < count; i++)
+		targets[i] = target_number(i);
+	return targets;
+}
+
+/* A figure and what it may be at most; 0: nobody says. */
+struct figure {
+	const char *name;
+	double limit;
+	struct bench_samples samples;
+};
+
+static double
+show(struct figure *f)
+{
+	double median = bench_median(&f->samples);
+
+	printf("%-42s %7.0f %7.0f", f->name, median, f->samples.values[0]);
+	if (f->limit != 0)
+		printf("   at most %4.0f%s", f->limit,
+		    median <= f->limit ? "" : "   MISSED");
+	putchar('\n');
+	return median;
+}
+
+/* ---- alone ---- */
+
+struct alone {
+	struct figure figure;
+	uint32_t targets;
+	uint32_t kept; /* leases towards each that stay */
+	struct addr *addresses;
+	struct scene scene;
+};
+
+static void
+alone_open(struct alone *a)
+{
+	scene_open(&a->scene, 1 << 17, POOL_PACKED);
+	for (uint32_t i = 0; i < a->targets; i++)
+		hold(a->scene.ledger, i, a->kept);
+	a->addresses = targets_new(a->targets);
+}
+
+static void
+alone_round(struct alone *a)
+{
+	uint64_t seed = 1, start = bench_cpu_ns();
+
+	for (uint32_t i = 0; i < OPERATIONS; i++)
+		lease_and_return(a->scene.ledger,
+		    &a->addresses[bench_random(&seed, a->targets)]);
+	bench_add(
+	    &a->figure.samples, (double)(bench_cpu_ns() - start) / OPERATIONS);
+}
+
+/* ---- two processes on one shard ---- */
+
+struct pair {
+	struct figure figure;
+	struct scene scene;
+	pid_t pids[2];
+	int tell[2], hear[2];
+	_Atomic unsigned *ready; /* shared: those who have begun the round */
+};
+
+static void
+pair_work(struct pair *p, unsigned round)
+{
+	const struct addr target = target_number(1);
+	struct ledger *l = p->scene.ledger;
+	uint64_t start;
+
+	(*p->ready)++;
+	while (*p->ready < 2 * round)
+		;
+	start = bench_clock_ns();
+	for (uint32_t i = 0; i < OPERATIONS; i++)
+		lease_and_return(l, &target);
+	start = bench_clock_ns() - start;
+	if (write(p->hear[1], &start, sizeof(start)) != sizeof(start))
+		_exit(1);
+}
+
+static void
+pair_child(struct pair *p)
+{
+	char word;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned round = 1; read(p->tell[0], &word, 1) == 1; round++)
+		pair_work(p, round);
+	_exit(0);
+}
+
+static void
+pair_open(struct pair *p)
+{
+	void *page = mmap(NULL, sizeof(*p->ready), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	must(page != MAP_FAILED);
+	p->ready = page;
+	scene_open(&p->scene, 1 << 17, POOL_PACKED);
+	hold(p->scene.ledger, 1, 1);
+	must(pipe(p->tell) == 0 && pipe(p->hear) == 0);
+	fflush(stdout);
+	for (unsigned i = 0; i < 2; i++) {
+		p->pids[i] = fork();
+		must(p->pids[i] >= 0);
+		if (p->pids[i] == 0) {
+			close(p->tell[1]);
+			pair_child(p);
+		}
 	}
+}
+
+static void
+pair_round(struct pair *p)
+{
+	uint64_t ns, sum = 0;
+
+	must(write(p->tell[1], "..", 2) == 2);
+	for (unsigned i = 0; i < 2; i++) {
+		must(read(p->hear[0], &ns, sizeof(ns)) == sizeof(ns));
+		sum += ns;
+	}
+	bench_add(&p->figure.samples, (double)sum / 2 / OPERATIONS);
+}
+
+static void
+pair_close(struct pair *p)
+{
+	close(p->tell[1]);
+	for (unsigned i = 0; i < 2; i++)
+		waitpid(p->pids[i], NULL, 0);
+	scene_close(&p->scene);
+}
+
+/* ---- a million leases towards a million targets ---- */
+
+struct million {
+	struct figure lease, give, both, on_top;
+	struct scene scene;
+	struct addr *targets; /* in random order */
+	struct ledger_lease *leases;
+};
+
+static void
+million_open(struct million *m)
+{
+	/* What a target has used stays its own while it holds anything. */
+	scene_open(&m->scene, 3 * MILLION, POOL_PACKED);
+	m->targets = targets_new(MILLION);
+	m->leases = calloc(MILLION, sizeof(*m->leases));
+	must(m->leases != NULL);
+}
+
+static void
+shuffle(struct million *m, uint64_t *seed)
+{
+	for (uint32_t i = MILLION - 1; i > 0; i--) {
+		uint32_t j = bench_random(seed, i + 1);
+		struct addr t = m->targets[i];
+		struct ledger_lease lease = m->leases[i];
+
+		m->targets[i] = m->targets[j];
+		m->targets[j] = t;
+		m->leases[i] = m->leases[j];
+		m->leases[j] = lease;
+	}
+}
+
+/* Both arrays are walked from end to end: what misses the cache is the
+ * ledger. */
+static void
+million_round(struct million *m, uint64_t *seed)
+{
+	struct ledger *l = m->scene.ledger;
+	double lease, give;
+	uint64_t start;
+
+	shuffle(m, seed);
+	start = bench_cpu_ns();
+	for (uint32_t i = 0; i < MILLION; i++)
+		lease_one(l, &m->targets[i], &m->leases[i]);
+	lease = (double)(bench_cpu_ns() - start) / MILLION;
+	bench_add(&m->lease.samples, lease);
+	shuffle(m, seed);
+	start = bench_cpu_ns();
+	for (uint32_t i = 0; i < OPERATIONS; i++)
+		lease_and_return(l, &m->targets[i]);
+	bench_add(
+	    &m->on_top.samples, (double)(bench_cpu_ns() - start) / OPERATIONS);
+	start = bench_cpu_ns();
+	for (uint32_t i = 0; i < MILLION; i++)
+		ledger_return(l, &m->leases[i], LEDGER_HOT, 1);
+	give = (double)(bench_cpu_ns() - start) / MILLION;
+	bench_add(&m->give.samples, give);
+	bench_add(&m->both.samples, lease + give);
+}
+
+static void
+million_close(struct million *m)
+{
+	free(m->targets);
+	free(m->leases);
+	scene_close(&m->scene);
+}
+
+/* ---- one target that fills up ---- */
+
+struct filled {
+	struct figure figure;
+	enum pool_order order;
+	uint32_t taken;
+	struct scene scene;
+};
+
+static void
+filled_open(struct filled *f)
+{
+	scene_open(&f->scene, 1 << 17, f->order);
+	hold(f->scene.ledger, 1, f->taken);
+}
+
+static void
+filled_round(struct filled *f)
+{
+	const struct addr target = target_number(1);
+	uint64_t start = bench_cpu_ns();
+
+	for (uint32_t i = 0; i < OPERATIONS; i++)
+		lease_and_return(f->scene.ledger, &target);
+	bench_add(
+	    &f->figure.samples, (double)(bench_cpu_ns() - start) / OPERATIONS);
+}
+
+/* ---- memory ---- */
+
+static size_t
+resident(const struct scene *s)
+{
+	size_t pages = (s->bytes + 4095) / 4096, count = 0;
+	unsigned char *map = malloc(pages);
+
+	must(map != NULL && mincore(s->ledger, s->bytes, map) == 0);
+	for (size_t i = 0; i < pages; i++)
+		count += map[i] & 1;
+	free(map);
+	return count * 4096;
+}
+
+/* Bytes of memory that a million leases towards so many targets take. */
+static double
+bytes_of(uint32_t targets)
+{
+	struct scene s;
+	size_t before;
+
+	scene_open(&s, MILLION + MILLION / 8, POOL_PACKED);
+	before = resident(&s);
+	for (uint32_t i = 0; i < MILLION; i++)
+		hold(s.ledger, i % targets, 1);
+	size_t bytes = resident(&s) - before;
+
+	scene_close(&s);
+	return (double)bytes;
+}
+
+static void
+show_bytes(void)
+{
+	const uint32_t few = 50; /* whose own memory is nothing */
+	double lease = bytes_of(few) / MILLION;
+	double both = bytes_of(MILLION) / MILLION;
+
+	printf("\nmemory touched, in bytes\n");
+	printf("%-42s %7.1f           at most %4d\n", "a lease", lease,
+	    BYTES_LIMIT);
+	printf("%-42s %7.1f           at most %4d\n",
+	    "a target, its lease aside", both - lease, BYTES_LIMIT);
+}
+
+/* ---- all of it ---- */
+
+static void
+show_filled(struct filled *f, size_t count, const char *order)
+{
+	double least = 1e99, most = 0;
+
+	printf("\none target, of whose %d slots so many are taken; %s order\n",
+	    PORTS, order);
+	for (size_t i = 0; i < count; i++) {
+		double ns = show(&f[i].figure);
+
+		least = ns < least ? ns : least;
+		most = ns > most ? ns : most;
+	}
+	printf("%-42s %7.2f           at most  1.3%s\n",
+	    "the most by the least", most / least,
+	    most / least <= 1.3 ? "" : "   MISSED");
+}
+
+struct all {
+	struct alone alone[6];
+	struct pair pair;
+	struct filled packed[6], hashed[6];
+	struct million million;
+};
+
+static void
+open_all(struct all *a)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
+		alone_open(&a->alone[i]);
+	pair_open(&a->pair);
+	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
+		filled_open(&a->packed[i]);
+		filled_open(&a->hashed[i]);
+	}
+	million_open(&a->million);
+}
+
+static void
+run_round(struct all *a, uint64_t *seed)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
+		alone_round(&a->alone[i]);
+	pair_round(&a->pair);
+	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
+		filled_round(&a->packed[i]);
+		filled_round(&a->hashed[i]);
+	}
+	million_round(&a->million, seed);
+}
+
+/* The first round touches the memory. */
+static void
+forget_all(struct all *a)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
+		a->alone[i].figure.samples.count = 0;
+	a->pair.figure.samples.count = 0;
+	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
+		a->packed[i].figure.samples.count = 0;
+		a->hashed[i].figure.samples.count = 0;
+	}
+	a->million.lease.samples.count = a->million.give.samples.count = 0;
+	a->million.both.samples.count = a->million.on_top.samples.count = 0;
+}
+
+static void
+show_all(struct all *a)
+{
+	printf("%-42s %7s %7s\n", "a lease and its return, in ns", "median",
+	    "least");
+	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
+		show(&a->alone[i].figure);
+	show(&a->pair.figure);
+	printf(
+	    "\n1,000,000 leases towards 1,000,000 targets in random order\n");
+	show(&a->million.lease);
+	show(&a->million.give);
+	show(&a->million.both);
+	show(&a->million.on_top);
+	show_filled(a->packed, ARRAY_LEN(a->packed), "packed");
+	show_filled(a->hashed, ARRAY_LEN(a->hashed), "hashed");
+}
+
+static void
+close_all(struct all *a)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++) {
+		free(a->alone[i].addresses);
+		scene_close(&a->alone[i].scene);
+	}
+	pair_close(&a->pair);
+	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
+		scene_close(&a->packed[i].scene);
+		scene_close(&a->hashed[i].scene);
+	}
+	million_close(&a->million);
+}
+
+#define ALONE(label, targets_, kept_)                      \
+	{                                                  \
+		.figure = { .name = label, .limit = 150 }, \
+		.targets = (targets_), .kept = (kept_)     \
+	}
+#define FILLED(order_, percent, taken_)                                \
+	{                                                              \
+		.figure = { .name = percent " %" }, .order = (order_), \
+		.taken = (uint32_t)(PORTS * UINT64_C(taken_) / 1000)   \
+	}
+#define FILLED_ALL(order)                                                \
+	{                                                                \
+		FILLED(order, "0", 0), FILLED(order, "10", 100),         \
+		    FILLED(order, "50", 500), FILLED(order, "90", 900),  \
+		    FILLED(order, "99", 990), FILLED(order, "99.9", 999) \
+	}
+
+int
+main(void)
+{
+	struct all all = {
+		.alone = {
+		    ALONE("1 target, nothing else held", 1, 0),
+		    ALONE("1 target with one lease held", 1, 1),
+		    ALONE("100 targets, nothing else held", 100, 0),
+		    ALONE("100 targets with one lease held each", 100, 1),
+		    ALONE("10,000 targets, nothing else held", 10000, 0),
+		    ALONE("10,000 targets with one lease held each", 10000, 1),
+		},
+		.pair.figure = { "two processes at one target, by the clock",
+		    250, { 0 } },
+		.packed = FILLED_ALL(POOL_PACKED),
+		.hashed = FILLED_ALL(POOL_HASHED),
+		.million = { .lease.name = "a lease",
+		    .give.name = "a return",
+		    .both = { "both together", 1000, { 0 } },
+		    .on_top = { "one more lease and its return", 1000,
+			{ 0 } } },
+	};
+	uint64_t seed = 1;
+
+	open_all(&all);
+	for (unsigned i = 0; i <= ROUNDS; i++) {
+		run_round(&all, &seed);
+		if (i == 0)
+			forget_all(&all);
+	}
+	show_all(&all);
+	close_all(&all);
+	show_bytes();
 	return 0;
 }

@@ -37,7 +37,7 @@ dial_start(struct dialer *dialer, unsigned pool, const struct addr *targets,
 {
 	struct dial *d;
 
-	must(count > 0 && stream->fd == -1);
+	must(count > 0 && stream->watch.fd == -1);
 	if (pool == FAKE_POOL_WITHOUT_MEMORY)
 		return NULL;
 	d = calloc(1, sizeof(*d) + count * sizeof(*targets));

@@ -3,6 +3,7 @@
  * Bytes through a session: all of them, in order, both ways, to the end; and an
  * end that is the one the other side made.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -21,6 +22,19 @@ it_needs(void)
 	return IT_ANY_HOST;
 }
 
+/* Bytes are copied, or go through pipes: what holds, holds for both. */
+#define TEST_MOVING(name)                     \
+	static void name(const char *splice); \
+	Test(relay, name##_copied)            \
+	{                                     \
+		name("no");                   \
+	}                                     \
+	Test(relay, name##_spliced)           \
+	{                                     \
+		name("yes");                  \
+	}                                     \
+	static void name(const char *splice)
+
 struct scene {
 	struct daemon *daemon;
 	struct addr proxy;
@@ -28,10 +42,16 @@ struct scene {
 };
 
 static void
-scene_open(struct scene *s)
+scene_open(struct scene *s, const char *splice)
 {
-	s->daemon =
-	    daemon_start(&(struct daemon_setup){ .proxy = "workers = 2\n" });
+	char config[128];
+
+	snprintf(config, sizeof(config),
+	    "[listen default]\naddress = 127.0.0.1:0\n"
+	    "[relay]\nsplice = %s\n",
+	    splice);
+	s->daemon = daemon_start(&(struct daemon_setup){
+	    .proxy = "workers = 2\n", .config = config });
 	s->proxy = daemon_address(s->daemon, "default");
 	target_listen(&s->target);
 }
@@ -90,13 +110,13 @@ carry(struct scene *s, struct flow flows[2])
 	daemon_wait_log(s->daemon, "event=session", "reason=done");
 }
 
-Test(relay, a_hundred_megabytes_go_each_way_at_once)
+TEST_MOVING(a_hundred_megabytes_go_each_way_at_once)
 {
 	char line[DAEMON_LINE_MAX], value[32];
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	open_flows(&s, 1, &flows[0], &flows[1]);
 	flows[0].out_total = flows[1].out_total = HUNDRED;
 	carry(&s, flows);
@@ -108,12 +128,12 @@ Test(relay, a_hundred_megabytes_go_each_way_at_once)
 	scene_close(&s);
 }
 
-Test(relay, a_client_that_finishes_first_still_gets_all)
+TEST_MOVING(a_client_that_finishes_first_still_gets_all)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	open_flows(&s, 1, &flows[0], &flows[1]);
 	flows[0].out_total = MIB;
 	flows[1].out_total = HUNDRED;
@@ -122,12 +142,12 @@ Test(relay, a_client_that_finishes_first_still_gets_all)
 	scene_close(&s);
 }
 
-Test(relay, a_target_that_finishes_first_still_gets_all)
+TEST_MOVING(a_target_that_finishes_first_still_gets_all)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	open_flows(&s, 1, &flows[0], &flows[1]);
 	flows[0].out_total = HUNDRED;
 	flows[0].waits_for_end = true;
@@ -136,12 +156,12 @@ Test(relay, a_target_that_finishes_first_still_gets_all)
 	scene_close(&s);
 }
 
-Test(relay, an_end_without_a_byte_is_carried)
+TEST_MOVING(an_end_without_a_byte_is_carried)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	open_flows(&s, 1, &flows[0], &flows[1]);
 	carry(&s, flows);
 	open_flows(&s, 2, &flows[0], &flows[1]);
@@ -155,12 +175,12 @@ Test(relay, an_end_without_a_byte_is_carried)
  * A slow reader of 3 MiB that the other side sent and finished at once: the
  * end comes behind the bytes, which the proxy has to keep meanwhile.
  */
-Test(relay, an_end_does_not_overtake_bytes)
+TEST_MOVING(an_end_does_not_overtake_bytes)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	for (uint32_t i = 0; i < 20; i++) {
 		open_flows(&s, i, &flows[0], &flows[1]);
 		flows[i % 2].out_total = 3 * MIB;
@@ -175,12 +195,12 @@ Test(relay, an_end_does_not_overtake_bytes)
 	scene_close(&s);
 }
 
-Test(relay, a_reset_of_the_client_is_one_at_the_target)
+TEST_MOVING(a_reset_of_the_client_is_one_at_the_target)
 {
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	struct addr to = target_at(&s.target, "127.0.0.1");
 
 	pair_open(&p, &s.proxy, &s.target, &to);
@@ -191,12 +211,12 @@ Test(relay, a_reset_of_the_client_is_one_at_the_target)
 	scene_close(&s);
 }
 
-Test(relay, a_reset_of_the_target_is_one_at_the_client)
+TEST_MOVING(a_reset_of_the_target_is_one_at_the_client)
 {
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	struct addr to = target_at(&s.target, "127.0.0.1");
 
 	pair_open(&p, &s.proxy, &s.target, &to);
@@ -207,13 +227,13 @@ Test(relay, a_reset_of_the_target_is_one_at_the_client)
 	scene_close(&s);
 }
 
-Test(relay, a_reset_after_an_end_is_one_too)
+TEST_MOVING(a_reset_after_an_end_is_one_too)
 {
 	struct scene s;
 	struct pair p;
 	char byte;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	struct addr to = target_at(&s.target, "127.0.0.1");
 
 	pair_open(&p, &s.proxy, &s.target, &to);
@@ -232,12 +252,12 @@ Test(relay, a_reset_after_an_end_is_one_too)
 	scene_close(&s);
 }
 
-Test(relay, a_reset_in_the_middle_of_a_stream_is_seen)
+TEST_MOVING(a_reset_in_the_middle_of_a_stream_is_seen)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	for (uint32_t i = 0; i < 10; i++) {
 		struct flow *resets = &flows[i % 2], *other = &flows[1 - i % 2];
 
@@ -277,13 +297,13 @@ end_at_once(struct scene *s, int from, int to, bool reset, size_t *len)
 }
 
 /* The proxy learns of both in one go. */
-Test(relay, a_reset_that_comes_with_bytes_is_seen)
+TEST_MOVING(a_reset_that_comes_with_bytes_is_seen)
 {
 	struct scene s;
 	struct pair p;
 	size_t len;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	struct addr to = target_at(&s.target, "127.0.0.1");
 
 	pair_open(&p, &s.proxy, &s.target, &to);
@@ -297,13 +317,13 @@ Test(relay, a_reset_that_comes_with_bytes_is_seen)
 	scene_close(&s);
 }
 
-Test(relay, an_end_that_comes_with_bytes_is_behind_them)
+TEST_MOVING(an_end_that_comes_with_bytes_is_behind_them)
 {
 	struct scene s;
 	struct pair p;
 	size_t len;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	struct addr to = target_at(&s.target, "127.0.0.1");
 
 	pair_open(&p, &s.proxy, &s.target, &to);
@@ -318,12 +338,12 @@ Test(relay, an_end_that_comes_with_bytes_is_behind_them)
 }
 
 /* How far the target's gigabyte comes while nobody reads it. */
-Test(relay, a_client_that_does_not_read_costs_no_memory)
+TEST_MOVING(a_client_that_does_not_read_costs_no_memory)
 {
 	struct flow flows[2];
 	struct scene s;
 
-	scene_open(&s);
+	scene_open(&s, splice);
 	uint64_t before = daemon_own_kb(s.daemon);
 
 	open_flows(&s, 1, &flows[0], &flows[1]);
@@ -386,15 +406,19 @@ check_session(const struct flow *client, const struct flow *target, unsigned i)
 	IT_MUST(other->in_end == FLOW_BROKEN, "session %u: a clean end", i);
 }
 
-Test(relay, a_thousand_sessions_of_all_kinds_lose_nothing)
+TEST_MOVING(a_thousand_sessions_of_all_kinds_lose_nothing)
 {
 	struct flow *flows = calloc(2 * SESSIONS, sizeof(*flows));
-	uint32_t random = 4711;
+	const char *seed = getenv("FOURFOLD_SEED");
+	uint32_t random = seed != NULL ? (uint32_t)strtoul(seed, NULL, 10)
+				       : (uint32_t)it_now_ms();
 	struct scene s;
+
+	printf("FOURFOLD_SEED=%u repeats these sessions\n", random);
 
 	cr_assert_not_null(flows);
 	cr_assert_geq(it_raise_files(), 2 * SESSIONS + 100);
-	scene_open(&s);
+	scene_open(&s, splice);
 	unsigned descriptors = daemon_descriptors(s.daemon);
 
 	for (uint32_t i = 0; i < SESSIONS; i++) {

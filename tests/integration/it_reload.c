@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -190,6 +191,62 @@ Test(reload, a_broken_file_changes_nothing_and_is_reported)
 	daemon_wait_notice(s.daemon, 1 + ARRAY_LEN(broken), "READY=1");
 	reload_with(&s, "workers = 2\n", LISTEN_A LISTEN_B);
 	open_one(&s, &b, 100);
+	scene_close(&s);
+}
+
+/* Runs "fourfold check" with the daemon's file. */
+static void
+check_file(const struct scene *s, struct it_outcome *o)
+{
+	char path[IT_PATH_MAX + 16];
+	const char *const argv[] = { it_binary(), "check", "-c", path, NULL };
+
+	snprintf(
+	    path, sizeof(path), "%s/fourfold.conf", daemon_folder(s->daemon));
+	it_run(argv, NULL, o);
+}
+
+Test(reload, a_check_before_it_has_nothing_against_fourfold_itself)
+{
+	static struct it_outcome o;
+	static struct scene s;
+	pid_t pids[DAEMON_PROCESSES_MAX];
+	char folder[64];
+
+	scene_open(&s, &(struct daemon_setup){ .config = LISTEN_A });
+	check_file(&s, &o);
+	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
+	/* Whose the listening sockets are is not for every user to see. */
+	for (size_t n = daemon_processes(s.daemon, pids); n > 0; n--) {
+		snprintf(
+		    folder, sizeof(folder), "/proc/%d/fd", (int)pids[n - 1]);
+		namespace_hide(folder);
+	}
+	check_file(&s, &o);
+	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
+	cr_expect_not_null(
+	    strstr(o.out, "127.0.0.1:1080 is in use by a program of uid"), "%s",
+	    o.out);
+	scene_close(&s);
+}
+
+Test(reload, a_check_before_it_tells_who_is_in_the_way)
+{
+	static struct it_outcome o;
+	static struct scene s;
+	struct target other;
+
+	scene_open(&s, &(struct daemon_setup){ .config = LISTEN_A });
+	target_listen_on(&other, "127.0.0.1:1081");
+	daemon_configure(
+	    s.daemon, &(struct daemon_setup){ .config = LISTEN_A LISTEN_B });
+	check_file(&s, &o);
+	cr_expect_eq(o.status, 2);
+	cr_expect_not_null(
+	    strstr(o.err, "127.0.0.1:1081: it_reload (pid "), "%s", o.err);
+	target_close(&other);
+	check_file(&s, &o);
+	cr_expect_eq(o.status, 0, "%d: %s", o.status, o.err);
 	scene_close(&s);
 }
 

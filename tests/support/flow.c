@@ -231,18 +231,55 @@ flows_run(struct flow *flows, size_t count, uint32_t seed)
 	free(fds);
 }
 
+static bool
+wants_to_send(const struct flow *f)
+{
+	return f->out_sent < f->out_total && !f->out_broken;
+}
+
+/* Waits until one of those that want to send can; false when none could for
+ * STALLED_MS, or none wants to. */
+static bool
+wait_to_send(struct flow *flows, size_t count, struct pollfd *fds)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; i < count; i++) {
+		bool wants = wants_to_send(&flows[i]);
+
+		fds[i] = (struct pollfd){ .fd = wants ? flows[i].fd : -1,
+			.events = POLLOUT };
+		wanted |= wants;
+	}
+	return wanted && poll(fds, count, STALLED_MS) > 0;
+}
+
+uint64_t
+flows_push(struct flow *flows, size_t count)
+{
+	struct pollfd *fds = calloc(count, sizeof(*fds));
+	uint64_t pushed = 0;
+	struct runner r;
+
+	must(fds != NULL);
+	runner_init(&r, 1);
+	while (wait_to_send(flows, count, fds)) {
+		for (size_t i = 0; i < count; i++) {
+			uint64_t before = flows[i].out_sent;
+
+			if (fds[i].revents != 0)
+				write_some(&r, &flows[i]);
+			pushed += flows[i].out_sent - before;
+		}
+	}
+	free(r.bytes);
+	free(r.scratch);
+	free(fds);
+	return pushed;
+}
+
 uint64_t
 flow_push(struct flow *flow)
 {
-	struct pollfd p = { .fd = flow->fd, .events = POLLOUT };
-	uint64_t before = flow->out_sent;
-	struct runner r;
-
-	runner_init(&r, 1);
-	while (flow->out_sent < flow->out_total && !flow->out_broken &&
-	       poll(&p, 1, STALLED_MS) > 0)
-		write_some(&r, flow);
-	free(r.bytes);
-	free(r.scratch);
-	return flow->out_sent - before;
+	return flows_push(flow, 1);
 }

@@ -46,9 +46,10 @@ struct flow {
  */
 void flows_run(struct flow *flows, size_t count, uint32_t seed);
 
-/* Sends until nothing more was taken for half a second, or all is sent; how
+/* Send until nothing more was taken for half a second, or all is sent; how
  * many bytes. The rest may be sent by flows_run(). */
 uint64_t flow_push(struct flow *flow);
+uint64_t flows_push(struct flow *flows, size_t count);
 
 /* A small generator for tests: the next of a sequence. */
 uint32_t flow_random(uint32_t *state);

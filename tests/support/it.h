@@ -28,6 +28,7 @@ enum it_needs {
 	IT_FILES = 4,      /* 12,000 descriptors a process */
 	IT_MANY_FILES = 8, /* 19,000 */
 	IT_IPV6 = 16,      /* ::1 */
+	IT_TRACING = 32,   /* of descendants, by ptrace() */
 };
 
 /* Each test binary says it once; or'ed. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "it.h"
 #include "namespace.h"
 #include "peer.h"
@@ -46,6 +47,8 @@ missing(unsigned needs)
 	if (((needs & IT_FILES) != 0 && files < 12000) ||
 	    ((needs & IT_MANY_FILES) != 0 && files < 19000))
 		return "too few descriptors a process (ulimit -Hn)";
+	if ((needs & IT_TRACING) != 0 && !calls_available())
+		return "this process may not trace its children (ptrace)";
 	if ((needs & IT_IPV6) != 0 && !has_ipv6())
 		return "this host has no ::1";
 	return NULL;

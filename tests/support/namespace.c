@@ -307,6 +307,20 @@ namespace_make_local(const char *prefix)
 	    prefix, "lo");
 }
 
+static bool
+own_mounts(void)
+{
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+void
+namespace_hide(const char *path)
+{
+	IT_MUST(own_mounts() && mount("none", path, "tmpfs", 0, NULL) == 0,
+	    "mount on %s: %s", path, strerror(errno));
+}
+
 void
 namespace_replace_file(const char *path, const char *text)
 {
@@ -318,9 +332,7 @@ namespace_replace_file(const char *path, const char *text)
 		    fchmod(fd, 0644) == 0,
 	    "%s: %s", name, strerror(errno));
 	close(fd);
-	IT_MUST(unshare(CLONE_NEWNS) == 0 &&
-		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-		    mount(name, path, NULL, MS_BIND, NULL) == 0,
+	IT_MUST(own_mounts() && mount(name, path, NULL, MS_BIND, NULL) == 0,
 	    "mount on %s: %s", path, strerror(errno));
 	unlink(name);
 }

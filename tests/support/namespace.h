@@ -65,4 +65,7 @@ void namespace_default_by(const char *device);
  * namespace and a bind mount of a file with `text`). */
 void namespace_replace_file(const char *path, const char *text);
 
+/* Puts an empty folder over the folder `path`, in the same way. */
+void namespace_hide(const char *path);
+
 #endif

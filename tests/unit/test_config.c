@@ -25,6 +25,7 @@ expect_same_listen(const struct config_listen *a, const struct config_listen *b)
 	cr_expect_eq(a->client_count, b->client_count);
 	cr_expect_eq(a->open, b->open);
 	cr_expect_eq(a->backlog, b->backlog);
+	cr_expect_eq(a->defer_accept, b->defer_accept);
 	cr_expect_eq(a->socket_mode, b->socket_mode);
 	cr_expect_eq(a->egress, b->egress);
 }
@@ -91,6 +92,9 @@ expect_same(const struct config *a, const struct config *b)
 	cr_expect_eq(a->half_closed_ms, b->half_closed_ms);
 	cr_expect_eq(a->idle_ms, b->idle_ms);
 	cr_expect_eq(a->keepalive_ms, b->keepalive_ms);
+	cr_expect_eq(a->splice, b->splice);
+	cr_expect_eq(a->buffer_bytes, b->buffer_bytes);
+	cr_expect_eq(a->max_buffer_bytes, b->max_buffer_bytes);
 	cr_expect_eq(a->log_level, b->log_level);
 	cr_expect_eq(a->log_access, b->log_access);
 	cr_assert_eq(a->listen_count, b->listen_count);
@@ -117,6 +121,9 @@ Test(config, without_text_the_defaults_are_as_documented)
 	cr_expect_eq(c->half_closed_ms, 300000);
 	cr_expect_eq(c->idle_ms, 0);
 	cr_expect_eq(c->keepalive_ms, 60000);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_NO);
+	cr_expect_eq(c->buffer_bytes, 64 * 1024);
+	cr_expect_eq(c->max_buffer_bytes, 64 * 1024 * 1024);
 	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
 	cr_expect(c->log_access);
 	cr_assert_eq(c->listen_count, 1);
@@ -130,6 +137,7 @@ Test(config, without_text_the_defaults_are_as_documented)
 	cr_expect_eq(c->listens[0].client_count, 0);
 	cr_expect_not(c->listens[0].open);
 	cr_expect_eq(c->listens[0].backlog, 4096);
+	cr_expect_not(c->listens[0].defer_accept);
 	cr_expect_eq(c->listens[0].socket_mode, 0666);
 	cr_assert_eq(c->egress_count, 1);
 	cr_expect_str_eq(c->egresses[0].name, "default");
@@ -211,7 +219,8 @@ Test(config, the_description_has_every_section_and_option)
 		"  user = auto|NAME\n", "  drain-timeout = DURATION",
 		"  address = list of IP:PORT", "  auth = none|password\n",
 		"  clients = list of IP", "  open = no|yes\n",
-		"  backlog = ", "  socket-mode = ", "  egress = NAME\n",
+		"  backlog = ", "  defer-accept = no|yes\n",
+		"  socket-mode = ", "  egress = NAME\n",
 		"  addresses = ", "  ports = auto or ",
 		"  bind = auto|range|explicit|kernel\n",
 		"  order = packed|hashed\n", "  sticky = none|client|user\n",
@@ -233,9 +242,12 @@ Test(config, the_description_has_every_section_and_option)
 		"  group = auto|NAME\n",
 		"  password = HASH (by fourfold passwd)\n", "  handshake = ",
 		"  connect = ", "  half-closed = ", "  idle = off",
-		"  keepalive = off", "  level = error|warning|info|debug\n",
-		"  access = no|yes\n", "Default: 127.0.0.1:1080\n",
-		"Default: all clients\n", "Default: as in [limits]\n" };
+		"  keepalive = off", "[relay]", "  splice = no|yes|auto\n",
+		"  buffer = SIZE (4K..1M)\n",
+		"  max-buffer-memory = SIZE (64K..64G)\n",
+		"  level = error|warning|info|debug\n", "  access = no|yes\n",
+		"Default: 127.0.0.1:1080\n", "Default: all clients\n",
+		"Default: as in [limits]\n" };
 	char *text;
 	size_t size;
 	FILE *stream = open_memstream(&text, &size);
@@ -263,6 +275,10 @@ Test(config, every_option_arrives_in_the_snapshot)
 					    "half-closed = 2d\n"
 					    "idle = 90m\n"
 					    "keepalive = off\n"
+					    "[relay]\n"
+					    "splice = auto\n"
+					    "buffer = 128K\n"
+					    "max-buffer-memory = 2G\n"
 					    "[log]\n"
 					    "level = debug\n"
 					    "access = no\n");
@@ -276,6 +292,9 @@ Test(config, every_option_arrives_in_the_snapshot)
 	cr_expect_eq(c->half_closed_ms, 2 * 86400000u);
 	cr_expect_eq(c->idle_ms, 90 * 60000);
 	cr_expect_eq(c->keepalive_ms, 0);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_AUTO);
+	cr_expect_eq(c->buffer_bytes, 128 * 1024);
+	cr_expect_eq(c->max_buffer_bytes, UINT64_C(2) << 30);
 	cr_expect_eq(c->log_level, LOG_LEVEL_DEBUG);
 	cr_expect_not(c->log_access);
 	config_free(c);
@@ -379,6 +398,7 @@ Test(config, a_listener_has_all_its_addresses)
 			     "  10.0.0.0/8\n"
 			     "  2001:db8::1\n"
 			     "open = yes\nbacklog = 10\nsocket-mode = 600\n"
+			     "defer-accept = yes\n"
 			     "egress = b\n"
 			     "[egress a]\naddresses = 192.0.2.1\n"
 			     "[egress b]\naddresses = 192.0.2.2\n" USER);
@@ -408,6 +428,7 @@ Test(config, a_listener_has_all_its_addresses)
 	    prefix_format(&l->clients[1], text), "2001:db8::1/128");
 	cr_expect(l->open);
 	cr_expect_eq(l->backlog, 10);
+	cr_expect(l->defer_accept);
 	cr_expect_eq(l->socket_mode, 0600);
 	cr_expect_eq(l->egress, 1);
 	config_free(c);
@@ -477,7 +498,7 @@ static const struct config_text_case text_cases[] = {
 	{ "[]\n", "1", "is no section" },
 	{ "[nothing of ours]\n", "1",
 	    "\"nothing\" is no section; expected proxy, listen NAME, egress "
-	    "NAME, user NAME, limits, timeouts, alarms, control, log" },
+	    "NAME, user NAME, limits, timeouts, relay, alarms, control, log" },
 	{ "[proxy]\n[proxy]\nworkers = 0\n", "2 3", "line 1 has the first" },
 	{ "[listen a]\n[egress b]\n[listen a]\n", "3",
 	    "a second [listen] section named \"a\": line 1 has the first" },

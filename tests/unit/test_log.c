@@ -93,6 +93,14 @@ Test(log, each_kind_of_field_has_its_form)
 	EXPECT_FIELD(
 	    log_error(log, "k", ECONNREFUSED), "k=\"Connection refused\"");
 	EXPECT_FIELD(log_time(log, "k", 0), "k=1970-01-01T00:00:00.000Z");
+	/* The last moment of a day, the next one, and the day before. */
+	EXPECT_FIELD(log_time(log, "k", UINT64_C(1709251199999)),
+	    "k=2024-02-29T23:59:59.999Z");
+	EXPECT_FIELD(log_time(log, "k", UINT64_C(1709251200000)),
+	    "k=2024-03-01T00:00:00.000Z");
+	EXPECT_FIELD(log_time(log, "k", UINT64_C(1709251199009)),
+	    "k=2024-02-29T23:59:59.009Z");
+	EXPECT_FIELD(log_error(log, "k", 123456), "k=\"unknown error\"");
 	EXPECT_FIELD(log_time(log, "k", UINT64_C(1795344885123)),
 	    "k=2026-11-22T10:54:45.123Z");
 	EXPECT_FIELD(log_format(log, "k", "%d:%s", 7, "x"), "k=7:x");

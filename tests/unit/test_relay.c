@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +14,19 @@
 #include "pairs.h"
 #include "passes.h"
 
-/* The bound of relay.c on what is kept for a slow reader. */
-#define KEPT_MAX (64 * 1024)
+#define BUFFER (64 * 1024)
+#define PLENTY (64 * 1024 * 1024)
+
+/* A test of what holds whichever way bytes are moved. */
+#define TEST_MOVING(name)                           \
+	static void name(enum relay_splice splice); \
+	Test(relay, name)                           \
+	{                                           \
+		name(RELAY_SPLICE_NO);              \
+		name(RELAY_SPLICE_YES);             \
+		name(RELAY_SPLICE_AUTO);            \
+	}                                           \
+	static void name(enum relay_splice splice)
 
 typedef bool pair_fn(int *, int *);
 
@@ -26,6 +38,7 @@ struct side {
 
 struct bench {
 	struct loop loop;
+	struct relays relays;
 	struct side client, target;
 	struct relay relay;
 	unsigned ends, actives;
@@ -53,9 +66,13 @@ on_end(struct relay *r, enum relay_end end)
 	b->ends++;
 	b->end = end;
 	b->error = r->error;
-	/* As its owner does. */
+	/* As its owner does, but for the closing. */
 	stream_stop(&b->client.stream);
 	stream_stop(&b->target.stream);
+	if (end == RELAY_DONE) {
+		shutdown(b->client.fd, SHUT_WR);
+		shutdown(b->target.fd, SHUT_WR);
+	}
 }
 
 static void
@@ -63,6 +80,8 @@ on_active(struct relay *r)
 {
 	container_of(r, struct bench, relay)->actives++;
 }
+
+static const struct relay_owner owner = { on_end, on_active };
 
 static void
 side_open(struct bench *b, struct side *s, pair_fn *pair, stream_ready_fn *fn)
@@ -73,33 +92,46 @@ side_open(struct bench *b, struct side *s, pair_fn *pair, stream_ready_fn *fn)
 }
 
 static struct bench *
-bench_new(pair_fn *client, pair_fn *target)
+bench_with(const struct relay_limits *limits, pair_fn *client, pair_fn *target)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 
 	cr_assert_not_null(b);
+	/* As in a worker: splice() has no flag for it. */
+	signal(SIGPIPE, SIG_IGN);
 	cr_assert_eq(loop_init(&b->loop), 0);
+	relays_init(&b->relays, &b->loop, limits);
 	side_open(b, &b->client, client, on_client_ready);
 	side_open(b, &b->target, target, on_target_ready);
 	relay_init(&b->relay);
 	return b;
 }
 
+static struct bench *
+bench_new(enum relay_splice splice, pair_fn *client, pair_fn *target)
+{
+	const struct relay_limits limits = {
+		.buffer = BUFFER, .all = PLENTY, .splice = splice
+	};
+
+	return bench_with(&limits, client, target);
+}
+
 static void
 start(struct bench *b, const char *early, const char *reply)
 {
-	cr_assert_eq(relay_start(&b->relay, &b->loop, &b->client.stream,
+	cr_assert_eq(relay_start(&b->relay, &b->relays, &b->client.stream,
 			 &b->target.stream, early, strlen(early), reply,
-			 strlen(reply), on_end, on_active),
+			 strlen(reply), &owner),
 	    0);
 	cr_expect_eq(b->ends, 0, "called inside the start");
 	passes(&b->loop, 2);
 }
 
 static struct bench *
-started(pair_fn *pair)
+started(enum relay_splice splice, pair_fn *pair)
 {
-	struct bench *b = bench_new(pair, pair);
+	struct bench *b = bench_new(splice, pair, pair);
 
 	start(b, "", "");
 	return b;
@@ -121,6 +153,9 @@ bench_free(struct bench *b)
 	side_close(&b->client);
 	side_close(&b->target);
 	passes(&b->loop, 2);
+	cr_expect_eq(b->relays.kept, 0, "not counted back");
+	cr_expect_eq(b->relays.pipes.lent, 0, "a pipe is left");
+	relays_fini(&b->relays);
 	loop_fini(&b->loop);
 	free(b);
 }
@@ -183,9 +218,9 @@ expect_end(struct bench *b, enum relay_end end, int error)
 
 /* Each test of bytes, on both kinds of sockets. */
 static void
-expect_both_ways(pair_fn *pair)
+expect_both_ways(enum relay_splice splice, pair_fn *pair)
 {
-	struct bench *b = started(pair);
+	struct bench *b = started(splice, pair);
 
 	says(b, &b->client, "up");
 	expect_heard(&b->target, "up");
@@ -198,15 +233,15 @@ expect_both_ways(pair_fn *pair)
 	bench_free(b);
 }
 
-Test(relay, bytes_go_both_ways)
+TEST_MOVING(bytes_go_both_ways)
 {
-	expect_both_ways(pairs_tcp);
-	expect_both_ways(pairs_unix);
+	expect_both_ways(splice, pairs_tcp);
+	expect_both_ways(splice, pairs_unix);
 }
 
-Test(relay, the_reply_and_what_came_early_go_first)
+TEST_MOVING(the_reply_and_what_came_early_go_first)
 {
-	struct bench *b = bench_new(pairs_tcp, pairs_tcp);
+	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
 
 	cr_assert(pairs_send(b->client.peer, "later", 5));
 	cr_assert(pairs_send(b->target.peer, "banner", 6));
@@ -220,30 +255,107 @@ Test(relay, the_reply_and_what_came_early_go_first)
 	bench_free(b);
 }
 
-Test(relay, a_quiet_relay_keeps_nothing)
+TEST_MOVING(a_quiet_relay_keeps_nothing)
 {
-	struct bench *b = bench_new(pairs_tcp, pairs_tcp);
+	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
 
 	start(b, "early", "reply");
 	cr_expect_null(b->relay.up.kept);
 	cr_expect_null(b->relay.down.kept);
+	cr_expect_eq(b->relays.kept, 0);
 	says(b, &b->client, "words");
 	cr_expect_null(b->relay.up.kept);
+	cr_expect_null(b->relay.up.pipe);
 	bench_free(b);
 }
 
-Test(relay, it_does_nothing_before_the_pass_and_nothing_when_cancelled)
+#ifdef __SANITIZE_ADDRESS__
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+
+/* Where nothing counts allocations there is no such test. */
+#ifdef ASAN
+int __sanitizer_install_malloc_and_free_hooks(
+    void (*on_malloc)(const volatile void *, size_t),
+    void (*on_free)(const volatile void *));
+
+static unsigned allocations;
+
+static void
+on_malloc(const volatile void *p, size_t size)
 {
-	struct bench *b = bench_new(pairs_tcp, pairs_tcp);
+	(void)p;
+	(void)size;
+	allocations++;
+}
+
+static void
+on_free(const volatile void *p)
+{
+	(void)p;
+}
+
+/* Four bytes each way, without Criterion, which allocates. */
+static bool
+exchange(struct bench *b)
+{
+	char got[4];
+
+	if (!pairs_send(b->client.peer, "more", 4) ||
+	    !pairs_send(b->target.peer, "less", 4))
+		return false;
+	if (!pairs_wait(b->client.fd, POLLIN) ||
+	    !pairs_wait(b->target.fd, POLLIN))
+		return false;
+	passes(&b->loop, 2);
+	return pairs_recv(b->client.peer, got, 4) == 4 &&
+	       pairs_recv(b->target.peer, got, 4) == 4;
+}
+
+static void
+expect_no_allocation(enum relay_splice splice)
+{
+	struct bench *b = started(splice, pairs_tcp);
+	unsigned before;
+	bool well = exchange(b); /* the first pipe is opened */
+
+	before = allocations;
+	for (int i = 0; i < 10; i++)
+		well = well && exchange(b);
+	cr_expect_eq(allocations, before);
+	cr_expect(well);
+	bench_free(b);
+}
+
+Test(relay, bytes_that_are_taken_at_once_need_no_allocation)
+{
+	unsigned before;
+
+	cr_assert_neq(
+	    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free), 0);
+	before = allocations;
+	free(malloc(1));
+	cr_assert_gt(allocations, before, "nothing is counted");
+	expect_no_allocation(RELAY_SPLICE_NO);
+	expect_no_allocation(RELAY_SPLICE_YES);
+}
+#endif
+
+TEST_MOVING(it_does_nothing_before_the_pass_and_nothing_when_cancelled)
+{
+	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
 
 	relay_cancel(&b->relay); /* not begun */
 	shutdown(b->client.peer, SHUT_WR);
 	shutdown(b->target.peer, SHUT_WR);
 	cr_assert(pairs_wait(b->client.fd, POLLRDHUP));
 	cr_assert(pairs_wait(b->target.fd, POLLRDHUP));
-	cr_assert_eq(
-	    relay_start(&b->relay, &b->loop, &b->client.stream,
-		&b->target.stream, "early", 5, "reply", 5, on_end, on_active),
+	cr_assert_eq(relay_start(&b->relay, &b->relays, &b->client.stream,
+			 &b->target.stream, "early", 5, "reply", 5, &owner),
 	    0);
 	expect_sees(&b->client, PAIRS_OPEN);
 	relay_cancel(&b->relay);
@@ -258,9 +370,9 @@ Test(relay, it_does_nothing_before_the_pass_and_nothing_when_cancelled)
 }
 
 static void
-expect_half_close(pair_fn *pair, bool client_first)
+expect_half_close(enum relay_splice splice, pair_fn *pair, bool client_first)
 {
-	struct bench *b = started(pair);
+	struct bench *b = started(splice, pair);
 	struct side *first = client_first ? &b->client : &b->target;
 	struct side *second = client_first ? &b->target : &b->client;
 
@@ -281,17 +393,17 @@ expect_half_close(pair_fn *pair, bool client_first)
 	bench_free(b);
 }
 
-Test(relay, an_end_goes_its_direction_alone)
+TEST_MOVING(an_end_goes_its_direction_alone)
 {
-	expect_half_close(pairs_tcp, true);
-	expect_half_close(pairs_tcp, false);
-	expect_half_close(pairs_unix, true);
-	expect_half_close(pairs_unix, false);
+	expect_half_close(splice, pairs_tcp, true);
+	expect_half_close(splice, pairs_tcp, false);
+	expect_half_close(splice, pairs_unix, true);
+	expect_half_close(splice, pairs_unix, false);
 }
 
-Test(relay, when_both_ended_before_the_start_the_target_was_first)
+TEST_MOVING(when_both_ended_before_the_start_the_target_was_first)
 {
-	struct bench *b = bench_new(pairs_tcp, pairs_tcp);
+	struct bench *b = bench_new(splice, pairs_tcp, pairs_tcp);
 
 	shutdown(b->client.peer, SHUT_WR);
 	shutdown(b->target.peer, SHUT_WR);
@@ -305,24 +417,24 @@ Test(relay, when_both_ended_before_the_start_the_target_was_first)
 	bench_free(b);
 }
 
-Test(relay, a_reset_ends_both)
+TEST_MOVING(a_reset_ends_both)
 {
-	struct bench *b = started(pairs_tcp);
+	struct bench *b = started(splice, pairs_tcp);
 
 	resets(b, &b->client);
 	expect_end(b, RELAY_CLIENT_ERROR, ECONNRESET);
 	bench_free(b);
 
-	b = started(pairs_tcp);
+	b = started(splice, pairs_tcp);
 	resets(b, &b->target);
 	expect_end(b, RELAY_TARGET_ERROR, ECONNRESET);
 	bench_free(b);
 }
 
 /* It is not read any more: only the event tells. */
-Test(relay, a_reset_behind_an_end_is_a_reset)
+TEST_MOVING(a_reset_behind_an_end_is_a_reset)
 {
-	struct bench *b = started(pairs_tcp);
+	struct bench *b = started(splice, pairs_tcp);
 
 	ends(b, &b->client);
 	resets(b, &b->client);
@@ -331,7 +443,7 @@ Test(relay, a_reset_behind_an_end_is_a_reset)
 	cr_expect_neq(b->error, 0);
 	bench_free(b);
 
-	b = started(pairs_tcp);
+	b = started(splice, pairs_tcp);
 	ends(b, &b->target);
 	resets(b, &b->target);
 	cr_assert_eq(b->ends, 1);
@@ -340,11 +452,11 @@ Test(relay, a_reset_behind_an_end_is_a_reset)
 	bench_free(b);
 }
 
-/* The bytes and the error had one event, and the bytes were less than what
- * was asked for: nothing says that there is more. */
-Test(relay, a_second_look_finds_the_reset_behind_bytes)
+/* The bytes and the error have one event, and the bytes are less than what was
+ * asked for. */
+TEST_MOVING(a_reset_that_comes_with_bytes_is_seen_at_once)
 {
-	struct bench *b = started(pairs_tcp);
+	struct bench *b = started(splice, pairs_tcp);
 
 	cr_assert(pairs_send(b->target.peer, "last", 4));
 	cr_assert(pairs_wait(b->target.fd, POLLIN));
@@ -352,32 +464,13 @@ Test(relay, a_second_look_finds_the_reset_behind_bytes)
 	b->target.peer = -1;
 	told(b, &b->target, POLLERR);
 	expect_heard(&b->client, "last");
-	relay_recheck(&b->relay);
-	passes(&b->loop, 2);
 	expect_end(b, RELAY_TARGET_ERROR, ECONNRESET);
 	bench_free(b);
 }
 
-Test(relay, a_second_look_at_a_quiet_relay_changes_nothing)
+TEST_MOVING(what_cannot_be_written_is_the_writers_error)
 {
-	struct bench *b = started(pairs_tcp);
-	unsigned before = b->actives;
-
-	relay_recheck(&b->relay);
-	passes(&b->loop, 3);
-	cr_expect_eq(b->actives, before, "nothing was passed on");
-	cr_expect_eq(b->ends, 0);
-	ends(b, &b->client);
-	relay_recheck(&b->relay);
-	passes(&b->loop, 3);
-	cr_expect_eq(b->ends, 0);
-	cr_expect(relay_is_half_closed(&b->relay));
-	bench_free(b);
-}
-
-Test(relay, what_cannot_be_written_is_the_writers_error)
-{
-	struct bench *b = started(pairs_unix);
+	struct bench *b = started(splice, pairs_unix);
 
 	close(b->target.peer); /* both its directions */
 	b->target.peer = -1;
@@ -435,37 +528,101 @@ expect_pattern(struct bench *b, struct side *to, size_t len)
 }
 
 static void
-expect_bounded(pair_fn *pair, bool up)
+expect_bounded(enum relay_splice splice, pair_fn *pair, bool up)
 {
-	struct bench *b = started(pair);
+	struct bench *b = started(splice, pair);
 	struct side *from = up ? &b->client : &b->target;
 	struct side *to = up ? &b->target : &b->client;
 	struct relay_half *h = up ? &b->relay.up : &b->relay.down;
 	size_t sent = stuff(b, from);
 
-	cr_expect_not_null(h->kept);
-	cr_expect_leq(h->kept_to - h->kept_from, KEPT_MAX, "%u", h->kept_to);
+	cr_expect(h->kept != NULL || h->pipe != NULL);
+	cr_expect_eq(b->relays.kept, h->kept_to - h->kept_from);
+	cr_expect_leq(h->kept_to - h->kept_from, BUFFER, "%u", h->kept_to);
 	shutdown(from->peer, SHUT_WR);
 	passes(&b->loop, 3);
 	cr_expect_not(h->ended, "the end overtook the bytes");
 	expect_pattern(b, to, sent);
 	expect_sees(to, PAIRS_FIN);
-	cr_expect_null(h->kept);
+	cr_expect(h->kept == NULL && h->pipe == NULL);
 	cr_expect_eq(h->bytes, sent);
 	bench_free(b);
 }
 
-Test(relay, what_is_kept_for_a_slow_reader_is_bounded_and_none_is_lost)
+TEST_MOVING(what_is_kept_for_a_slow_reader_is_bounded_and_none_is_lost)
 {
-	expect_bounded(pairs_tcp, true);
-	expect_bounded(pairs_tcp, false);
-	expect_bounded(pairs_unix, true);
-	expect_bounded(pairs_unix, false);
+	expect_bounded(splice, pairs_tcp, true);
+	expect_bounded(splice, pairs_tcp, false);
+	expect_bounded(splice, pairs_unix, true);
+	expect_bounded(splice, pairs_unix, false);
 }
 
-Test(relay, a_slow_reader_does_not_hold_up_the_other_direction)
+static void
+expect_kept_within(uint64_t all, enum relay_splice splice, pair_fn *pair)
 {
-	struct bench *b = started(pairs_tcp);
+	const struct relay_limits limits = {
+		.buffer = BUFFER, .all = all, .splice = splice
+	};
+	struct bench *b = bench_with(&limits, pair, pair);
+	size_t sent;
+
+	start(b, "", "");
+	sent = stuff(b, &b->client);
+	cr_expect_leq(b->relays.peak, all, "%llu of %llu",
+	    (unsigned long long)b->relays.peak, (unsigned long long)all);
+	cr_expect_gt(sent, b->relay.up.bytes, "it was no slow reader");
+	shutdown(b->client.peer, SHUT_WR);
+	passes(&b->loop, 3);
+	expect_pattern(b, &b->target, sent);
+	expect_sees(&b->target, PAIRS_FIN);
+	cr_expect_eq(b->relay.up.bytes, sent);
+	says(b, &b->target, "down");
+	expect_heard(&b->client, "down");
+	ends(b, &b->target);
+	expect_end(b, RELAY_DONE, 0);
+	expect_sees(&b->client, PAIRS_FIN);
+	bench_free(b);
+}
+
+/* Then bytes stay in the kernel until they are taken. */
+TEST_MOVING(what_all_keep_is_bounded_and_nothing_is_lost)
+{
+	expect_kept_within(20 * 1024, splice, pairs_tcp);
+	expect_kept_within(0, splice, pairs_tcp);
+	expect_kept_within(0, splice, pairs_unix);
+}
+
+Test(relay, where_no_pipe_is_to_be_had_bytes_are_copied)
+{
+	struct bench *b = started(RELAY_SPLICE_YES, pairs_tcp);
+	struct pipe *taken[PIPES_MAX];
+
+	for (size_t i = 0; i < PIPES_MAX; i++) {
+		taken[i] = pipes_take(&b->relays.pipes);
+		cr_assert_not_null(taken[i]);
+	}
+	says(b, &b->client, "up");
+	expect_heard(&b->target, "up");
+	for (size_t i = 0; i < PIPES_MAX; i++)
+		pipes_give_back(&b->relays.pipes, taken[i]);
+	bench_free(b);
+}
+
+Test(relay, bytes_in_a_pipe_go_with_their_relay)
+{
+	struct bench *b = started(RELAY_SPLICE_YES, pairs_tcp);
+
+	stuff(b, &b->client);
+	cr_expect_not_null(b->relay.up.pipe);
+	relay_cancel(&b->relay);
+	cr_expect_null(b->relay.up.pipe);
+	cr_expect_eq(b->relays.pipes.open, 0, "it was not empty");
+	bench_free(b);
+}
+
+TEST_MOVING(a_slow_reader_does_not_hold_up_the_other_direction)
+{
+	struct bench *b = started(splice, pairs_tcp);
 
 	stuff(b, &b->client);
 	says(b, &b->target, "down");
@@ -474,9 +631,9 @@ Test(relay, a_slow_reader_does_not_hold_up_the_other_direction)
 	bench_free(b);
 }
 
-Test(relay, a_reset_ends_a_relay_that_waits_to_write)
+TEST_MOVING(a_reset_ends_a_relay_that_waits_to_write)
 {
-	struct bench *b = started(pairs_tcp);
+	struct bench *b = started(splice, pairs_tcp);
 
 	stuff(b, &b->client);
 	resets(b, &b->target);
@@ -501,7 +658,7 @@ packet_pair(int *ours, int *theirs)
  * readable. */
 Test(relay, four_reads_are_a_share)
 {
-	struct bench *b = bench_new(packet_pair, pairs_unix);
+	struct bench *b = bench_new(RELAY_SPLICE_NO, packet_pair, pairs_unix);
 
 	start(b, "", "");
 	for (int i = 0; i < 6; i++)
@@ -518,9 +675,9 @@ Test(relay, four_reads_are_a_share)
 	bench_free(b);
 }
 
-Test(relay, both_directions_run_at_once)
+TEST_MOVING(both_directions_run_at_once)
 {
-	struct bench *b = started(pairs_tcp);
+	struct bench *b = started(splice, pairs_tcp);
 	size_t up = stuff(b, &b->client);
 	size_t down = stuff(b, &b->target);
 

@@ -355,7 +355,7 @@ Test(session_course, an_environment_without_memory_leaves_nothing)
 
 Test(session_course, it_stays_within_its_budget)
 {
-	cr_expect_leq(session_bytes(), 1024);
+	cr_expect_leq(session_bytes(), 640);
 }
 
 /* ---- any order of events ---- */

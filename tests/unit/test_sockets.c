@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -535,6 +536,35 @@ Test(sockets, a_set_that_fails_changes_nothing)
 	sockets_close(&old, true);
 	sockets_close(&other, true);
 	bench_close(&b);
+}
+
+static int
+deferred_s(const struct sockets *s)
+{
+	int seconds = -1;
+	socklen_t len = sizeof(seconds);
+
+	cr_assert_eq(getsockopt(s->endpoints[0].fds[0], IPPROTO_TCP,
+			 TCP_DEFER_ACCEPT, &seconds, &len),
+	    0);
+	return seconds;
+}
+
+Test(sockets, accepting_is_deferred_as_the_configuration_says)
+{
+	struct config *deferred =
+	    config_of("127.0.0.1:0", "defer-accept = yes\n");
+	struct config *plain = config_of("127.0.0.1:0", "");
+	char error[256];
+	struct sockets s;
+
+	cr_assert_eq(open_all(&s, deferred, 1, NULL, error, sizeof(error)), 0);
+	cr_expect_geq(deferred_s(&s), 10, "the handshake's time");
+	cr_expect_eq(sockets_listen(&s, plain, 0), 0);
+	cr_expect_eq(deferred_s(&s), 0, "a reload may take it back");
+	sockets_close(&s, true);
+	config_free(deferred);
+	config_free(plain);
 }
 
 Test(sockets, a_unix_socket_that_is_kept_gets_its_new_mode)

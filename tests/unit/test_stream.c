@@ -44,7 +44,7 @@ static void
 bench_close(struct bench *b)
 {
 	stream_stop(&b->stream);
-	cr_expect_eq(b->stream.fd, -1);
+	cr_expect_eq(b->stream.watch.fd, -1);
 	close(b->fd);
 	if (b->peer != -1)
 		close(b->peer);
@@ -127,6 +127,39 @@ Test(stream, a_reset_is_told_and_is_an_error_to_readers)
 	cr_expect(b.stream.readable);
 	cr_expect_eq(stream_read(&b.stream, got, 8), -ECONNRESET);
 	cr_expect_not(b.stream.readable);
+	bench_close(&b);
+}
+
+Test(stream, behind_bytes_it_is_read_until_the_error)
+{
+	struct bench b;
+	char got[8];
+
+	bench_open(&b, pairs_tcp);
+	cr_assert(pairs_send(b.peer, "abc", 3));
+	cr_assert(pairs_wait(b.fd, POLLIN));
+	pairs_reset(b.peer);
+	b.peer = -1;
+	told(&b, POLLERR);
+	cr_expect(b.stream.failed);
+	cr_expect_eq(stream_read(&b.stream, got, 8), 3);
+	cr_expect(b.stream.readable, "the error is still to be read");
+	cr_expect_eq(stream_read(&b.stream, got, 8), -ECONNRESET);
+	cr_expect_not(b.stream.readable);
+	bench_close(&b);
+}
+
+Test(stream, an_end_in_order_is_no_failure)
+{
+	struct bench b;
+
+	bench_open(&b, pairs_tcp);
+	shutdown(b.peer, SHUT_WR);
+	told(&b, POLLRDHUP);
+	cr_expect_not(b.stream.failed);
+	shutdown(b.fd, SHUT_WR);
+	told(&b, POLLHUP);
+	cr_expect_not(b.stream.failed, "both directions ended");
 	bench_close(&b);
 }
 
@@ -247,6 +280,23 @@ Test(stream, once_stopped_it_is_silent_and_can_start_anew)
 	cr_assert_eq(stream_start(&b.stream, &b.loop, b.fd, on_ready), 0);
 	pass(&b.loop);
 	cr_expect(b.stream.readable);
+	bench_close(&b);
+}
+
+Test(stream, once_abandoned_and_closed_it_is_silent)
+{
+	struct bench b;
+
+	bench_open(&b, pairs_tcp);
+	cr_assert(pairs_send(b.peer, "x", 1));
+	cr_assert(pairs_wait(b.fd, POLLIN));
+	stream_abandon(&b.stream);
+	stream_abandon(&b.stream);
+	close(b.fd);
+	passes(&b.loop, 2);
+	cr_expect_eq(b.calls, 1);
+	cr_expect_not(b.stream.readable || b.stream.writable);
+	b.fd = dup(b.peer);
 	bench_close(&b);
 }
 
