@@ -173,7 +173,7 @@ Test(top, it_stays_while_the_daemon_is_away)
 	scene_open(&s);
 	await_screens(&s, 1);
 	daemon_stop(s.daemon);
-	while (count(&s, "is fourfold running") == 0)
+	while (count(&s, "nobody answers") == 0)
 		await_screens(&s, count(&s, HOME) + 1);
 	IT_MUST(write(s.ours, "q", 1) == 1, "write");
 	expect_end(&s);
