@@ -674,6 +674,16 @@ resident(struct ledger *l)
 	return count * 4096;
 }
 
+Test(ledger, before_the_first_lease_hardly_any_memory_is_there)
+{
+	struct ledger *l = fixture_ledger(1 << 18, 1 << 18);
+
+	fixture_set(l, 0, "192.0.2.1", 1, 60000);
+	cr_expect_leq(resident(l), 512U << 10, "%zu", resident(l));
+	expect_lease(l, TARGET, NOW, "192.0.2.1:1");
+	fixture_check(l);
+}
+
 #define MANY 40000
 
 Test(ledger, memory_is_as_large_as_promised_for_a_record_and_a_target)
