@@ -62,6 +62,8 @@ Test(limits, a_client_is_held_to_its_sessions_and_its_share)
 	cr_assert_eq(socks_try(&proxy, &another, &fd), 2);
 	daemon_wait_log(d, "event=session", "reason=quota_sessions");
 	pair_reset(&two);
+	/* Its slot comes back just after the target has seen the reset. */
+	daemon_wait_log(d, "event=session", "reason=client_reset");
 	pair_open(&two, &proxy, &target, &another);
 	pair_reset(&one);
 	pair_reset(&two);
