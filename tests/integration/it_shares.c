@@ -248,6 +248,32 @@ Test(limits, who_is_no_user_any_more_has_no_reserve)
 	daemon_stop(d);
 }
 
+/* What its user's limit refuses does not use up the client's rate. */
+Test(limits, who_is_refused_does_not_count_against_a_rate)
+{
+	struct socks_reply reply;
+	struct target target;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start_users("max-sessions = 1\n",
+	    "[egress e]\nports = 40000-40003\n"
+	    "[limits]\nclient-max-rate = 2\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+	int alice = ask_as("alice", &proxy, &to, &reply);
+
+	cr_assert_eq(reply.code, 0);
+	for (unsigned i = 0; i < 20; i++)
+		expect_code("alice", &proxy, &to, 2);
+	expect_code("bob", &proxy, &to, 0);
+	peer_reset(alice);
+	daemon_signal(d, SIGTERM);
+	cr_assert_eq(daemon_wait_exit(d), 0);
+	cr_expect_eq(daemon_counter(d, "closed_quota_sessions"), 20);
+	cr_expect_eq(daemon_counter(d, "closed_quota_rate"), 0);
+	daemon_free(d);
+}
+
 /* ---- order and sources ---- */
 
 #define MANY 40
