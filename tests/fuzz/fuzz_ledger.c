@@ -360,8 +360,14 @@ step_name(struct machine *m)
 	struct held *h = &m->held[pick(m, HELD)];
 	struct addr source = target_of(pick(m, TARGETS));
 
-	if (is_live(h) && source.family == h->target.family)
-		ledger_name_source(m->l, &h->lease, &source);
+	if (!is_live(h) || source.family != h->target.family)
+		return;
+	/* What is known of the source stays so. */
+	if (h->lease.source.port != 0)
+		source.port = h->lease.source.port;
+	if (!addr_is_unspecified_ip(&h->lease.source))
+		memcpy(source.ip, h->lease.source.ip, sizeof(source.ip));
+	ledger_name_source(m->l, &h->lease, &source);
 }
 
 static void
