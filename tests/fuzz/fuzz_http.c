@@ -210,14 +210,15 @@ check_json(const char *body, size_t len)
 	json_decref(o);
 }
 
-/* "HTTP/1.1 200 " */
+/* "HTTP/1.1 200 ". Of the version libevent repeats what the client said, also
+ * "1.011" or "-7.1". */
 static unsigned
 status_of(const char *answer)
 {
 	unsigned status = 0;
 	int used = 0;
 
-	must(sscanf(answer, "HTTP/%*1u.%*1u %3u %n", &status, &used) == 1);
+	must(sscanf(answer, "HTTP/%*d.%*d %3u %n", &status, &used) == 1);
 	must(used > 0 && status >= 100 && status <= 599);
 	return status;
 }
@@ -408,7 +409,7 @@ end(struct talk *t)
 			continue;
 		if (c->len > 0 && whole && c->ended)
 			check_answer(c->answer, c->len);
-		else if (c->len >= 13)
+		else if (c->len >= 32) /* more than the first line */
 			status_of(c->answer);
 		leave(c);
 		free(c->answer);
