@@ -258,6 +258,7 @@ check_count(const struct model *m, enum addr_family family)
 	for (unsigned i = 0; i < m->range_count; i++)
 		ports += (uint64_t)m->ranges[i].last - m->ranges[i].first + 1;
 	must(m->pool.ports == ports);
+	must(pool_has_family(&m->pool, family) == (exact != 0));
 	must(ports == 0 || addresses <= exact);
 	if (m->pool.by_kernel)
 		must(slots == 0);
