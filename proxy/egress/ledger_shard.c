@@ -501,16 +501,6 @@ shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
 	out->bind = port_bind(p, r->port);
 }
 
-static bool
-has_family(const struct pool *p, enum addr_family family)
-{
-	for (unsigned i = 0; i < p->source_count; i++) {
-		if (p->sources[i].first.family == family)
-			return true;
-	}
-	return false;
-}
-
 const struct pool *
 shard_pool_of_key(const struct hold *h, const struct ledger_key *k)
 {
@@ -527,7 +517,7 @@ shard_enter(struct hold *h, const struct ledger_key *k,
 
 	if (p == NULL)
 		return -ENOENT;
-	if (!has_family(p, target->family))
+	if (!pool_has_family(p, target->family))
 		return -EAFNOSUPPORT;
 	sweep(h, now_ms);
 	n = shard_find(h, k);
