@@ -385,6 +385,8 @@ ledger_queue(struct ledger *l, unsigned pool, const struct addr *target,
 		return error;
 	/* A slot has come free meanwhile. */
 	error = ledger_claim(l, ticket, now_ms, out);
+	if (error == -EAGAIN) /* and was taken back: its giver has died */
+		return -EINPROGRESS;
 	return error == -ENOENT ? -EADDRINUSE : error;
 }
 
@@ -533,6 +535,18 @@ leave_if_worker(struct hold *h, uint32_t n, void *arg)
 	return false;
 }
 
+/* The dead may have taken wakes that they did not pass on: a worker whose mail
+ * waits would not be named again. */
+static void
+wake_again(struct ledger *l)
+{
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++) {
+		if (atomic_load(&l->mail[id]) != 0)
+			atomic_fetch_or(
+			    &l->wakes[id / 64], UINT64_C(1) << id % 64);
+	}
+}
+
 uint32_t
 ledger_return_worker(struct ledger *l, uint8_t worker, uint64_t now_ms)
 {
@@ -542,6 +556,7 @@ ledger_return_worker(struct ledger *l, uint8_t worker, uint64_t now_ms)
 	each_cell(l, &l->extras, &all, leave_if_worker);
 	each_cell(l, &l->records, &all, return_if_worker);
 	atomic_store(&l->mail[worker], 0);
+	wake_again(l);
 	return all.count;
 }
 

@@ -16,13 +16,14 @@
  * A target's entry keeps: fresh (the first slot never used), what is held, a
  * FIFO of slots free at once (hot), and two FIFOs of cooling slots, each in
  * order of the time at which it is free. Lease = hot, else cooled, else
- * fresh++. An entry with nothing held or cooling goes away. In a sticky pool
+ * fresh++. An entry with nothing held or cooling goes away, but for a few small
+ * ones, since many targets come back. In a sticky pool
  * each source address has lists of its own.
  *
- * Whoever finds a target full may queue for it, fairly: clients take turns, and
- * each of them is served oldest first. A slot that becomes free is held for the
- * one whose turn it is from that moment on, and that one's worker is to be
- * woken.
+ * Whoever finds a target full may queue for it, fairly: clients (by prefix, or
+ * by user) take turns, and each of them is served oldest first. A slot that
+ * becomes free is held for the one whose turn it is from that moment on, and
+ * that one's worker is to be woken.
  *
  * Time is CLOCK_MONOTONIC in ms, an argument, shared by all processes.
  */
@@ -106,7 +107,8 @@ bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
  * Leases a slot of pool `id` towards `target` (unmapped; scope matters).
  *  0            `out` is held and must end in one ledger_return()
  *  -EADDRINUSE  every slot is held, cooling or kept for others: the target is
- *               full; also when others wait for it already
+ *               full; also when others wait for it already, who may have
+ *               what comes free
  *  -EDQUOT      the client or user holds its share of the target's slots
  *  -ENFILE      the ledger's memory is full
  *  -EAFNOSUPPORT the pool has no address of the target's family
@@ -181,7 +183,8 @@ bool ledger_rest_port(
     struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms);
 
 /* Returns what a dead worker held, as LEDGER_HOT; how many. It waits for
- * nothing any more. Short holds. */
+ * nothing any more, and what it may not have told others is to be told again.
+ * Short holds. */
 uint32_t ledger_return_worker(
     struct ledger *l, uint8_t worker, uint64_t now_ms);
 

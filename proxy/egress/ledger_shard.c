@@ -12,6 +12,11 @@
  * have tens of thousands, and a hold must be short. */
 #define FREE_AT_ONCE 16
 
+/* A target that comes back soon finds its entry, if that is a small one: so
+ * many of each shard are kept, and of so few slots. */
+#define SPARE_MAX       32
+#define SPARE_SLOTS_MAX 4
+
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
 
@@ -254,6 +259,35 @@ is_idle(const struct hold *h, uint32_t n)
 	return target_at(h, n)->held == 0 && queue_length(h, n) == 0;
 }
 
+static void
+leave_spare(struct hold *h, uint32_t n)
+{
+	ring_remove(h->l, &h->l->targets, &h->s->spare, n);
+	h->s->spare_count--;
+	target_flag(target_at(h, n), TARGET_SPARE, false);
+}
+
+/* Ends the target, or keeps it while there are few. */
+static void
+end_or_spare(struct hold *h, uint32_t n)
+{
+	struct target *t = target_at(h, n);
+
+	if (target_desk(t) != 0 || t->lane.skip != 0 ||
+	    t->lane.fresh > SPARE_SLOTS_MAX) {
+		end_target(h, n);
+		return;
+	}
+	ring_append(h->l, &h->l->targets, &h->s->spare, n);
+	target_flag(t, TARGET_SPARE, true);
+	if (++h->s->spare_count > SPARE_MAX) {
+		n = h->s->spare;
+		leave_spare(h, n);
+		target_at(h, n)->link.next = target_at(h, n)->link.prev = 0;
+		end_target(h, n);
+	}
+}
+
 void
 shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 {
@@ -263,7 +297,7 @@ shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 	if (!is_idle(h, n))
 		return;
 	if (lane_all_cooled(h, t, now_ms)) {
-		end_target(h, n);
+		end_or_spare(h, n);
 		return;
 	}
 	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
@@ -288,7 +322,10 @@ shard_wake(struct hold *h, uint32_t n)
 		ring_remove(h->l, &h->l->extras, &h->s->idle_desks, desk);
 		return;
 	}
-	ring_remove(h->l, &h->l->targets, &h->s->idle, n);
+	if (target_word(t) & TARGET_SPARE)
+		leave_spare(h, n);
+	else
+		ring_remove(h->l, &h->l->targets, &h->s->idle, n);
 	/* No held record is listed, and there is no desk. */
 	t->link.next = t->link.prev = 0;
 }
@@ -349,6 +386,8 @@ take_cell(struct hold *h, struct slab *slab, struct slab_part *part)
 	while ((n = slab_take(h->l, slab, part, h->shard)) == 0) {
 		if (h->s->dying != 0)
 			free_dying(h, UINT32_MAX);
+		else if (h->s->spare != 0)
+			end_idle(h, h->s->spare);
 		else if (h->s->idle != 0 || h->s->idle_desks != 0)
 			end_idle(h, oldest_idle(h, h->s->idle == 0));
 		else
@@ -462,16 +501,6 @@ shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
 	out->bind = port_bind(p, r->port);
 }
 
-static bool
-has_family(const struct pool *p, enum addr_family family)
-{
-	for (unsigned i = 0; i < p->source_count; i++) {
-		if (p->sources[i].first.family == family)
-			return true;
-	}
-	return false;
-}
-
 const struct pool *
 shard_pool_of_key(const struct hold *h, const struct ledger_key *k)
 {
@@ -488,7 +517,7 @@ shard_enter(struct hold *h, const struct ledger_key *k,
 
 	if (p == NULL)
 		return -ENOENT;
-	if (!has_family(p, target->family))
+	if (!pool_has_family(p, target->family))
 		return -EAFNOSUPPORT;
 	sweep(h, now_ms);
 	n = shard_find(h, k);
@@ -518,6 +547,26 @@ shard_take(struct hold *h, uint32_t target, const struct pool *p,
 	return lane_take(h, target, p, tenant, now_ms, out);
 }
 
+/* Who waits comes first; what those may not have is not kept from others. */
+static int
+take_past_queue(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
+{
+	if (queue_length(h, target) != 0) {
+		struct party party;
+		int error;
+
+		if (!pool_counts(p))
+			return -EADDRINUSE;
+		party_make(&party, p, tenant->client, tenant->user);
+		error = party_admit(h, target, &party);
+		if (error != 0)
+			return error;
+		queue_grant(h, target, now_ms);
+	}
+	return shard_take(h, target, p, tenant, now_ms, out);
+}
+
 int
 shard_lease(struct hold *h, const struct ledger_key *k,
     const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
@@ -529,9 +578,7 @@ shard_lease(struct hold *h, const struct ledger_key *k,
 
 	if (error != 0)
 		return error;
-	error = queue_length(h, n) == 0
-		    ? shard_take(h, n, p, tenant, now_ms, &taken)
-		    : -EADDRINUSE;
+	error = take_past_queue(h, n, p, tenant, now_ms, &taken);
 	if (error == 0) {
 		shard_hold(h, taken, p, tenant, now_ms);
 		shard_fill_lease(h, taken, p, out);

@@ -17,6 +17,8 @@ pool_init(struct pool *p, const char *name)
 	memset(p, 0, sizeof(*p));
 	strcpy_bounded(p->name, sizeof(p->name), name);
 	p->rules.cooldown_ms = POOL_COOLDOWN_AUTO;
+	p->rules.client_bits_v4 = 32;
+	p->rules.client_bits_v6 = 64;
 }
 
 static uint64_t
@@ -115,6 +117,16 @@ pool_add_ports(
 	p->range_count++;
 	p->ports += (uint32_t)last - first + 1;
 	return 0;
+}
+
+bool
+pool_has_family(const struct pool *p, enum addr_family family)
+{
+	for (unsigned i = 0; i < p->source_count; i++) {
+		if (p->sources[i].first.family == family)
+			return true;
+	}
+	return false;
 }
 
 /* What slots there are to number: none where the kernel chooses the port. */

@@ -62,8 +62,8 @@ open_set(struct poller *p)
 int
 poller_add(struct poller *p, struct watch *w, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP |
-					       EPOLLET,
+	struct epoll_event event = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT |
+					       EPOLLRDHUP | EPOLLET,
 		.data.ptr = w };
 	int error = p->epoll == -1 ? open_set(p) : 0;
 

@@ -21,8 +21,8 @@
 #include "base/base.h"
 
 struct watch {
-	/* What happened is EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLERR, EPOLLHUP.
-	 */
+	/* What happened is EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLRDHUP, EPOLLERR,
+	 * EPOLLHUP. */
 	void (*run)(struct watch *watch, uint32_t events);
 	int fd; /* -1: not watched */
 };

@@ -108,20 +108,21 @@ keep(struct relays *env, struct relay_half *h, const void *bytes, size_t len)
 }
 
 static void
-keep_in_pipe(struct relays *env, struct relay_half *h, struct pipe *pipe,
-    size_t from, size_t to)
+keep_in_pipe(
+    struct relays *env, struct relay_half *h, struct pipe *pipe, size_t len)
 {
 	must(!keeps(h));
 	h->pipe = pipe;
-	h->kept_from = (uint32_t)from;
-	h->kept_to = (uint32_t)to;
-	charge(env, to - from);
+	h->kept_from = 0;
+	h->kept_to = (uint32_t)len;
+	charge(env, len);
 }
 
-/* Whether it was passed on or not. */
+/* Whether it was passed on or not. Until now all of its memory was in use. */
 static void
 drop_kept(struct relays *env, struct relay_half *h)
 {
+	env->kept -= h->kept_to;
 	if (h->pipe != NULL && h->kept_from == h->kept_to)
 		pipes_give_back(&env->pipes, h->pipe);
 	else if (h->pipe != NULL)
@@ -155,7 +156,6 @@ flush_kept(
 		}
 		h->bytes += (uint64_t)n;
 		h->kept_from += (uint32_t)n;
-		env->kept -= (uint64_t)n;
 		if (h->kept_from == h->kept_to)
 			drop_kept(env, h);
 	}
@@ -205,9 +205,14 @@ splice_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 		pipes_throw_away(pipes, pipe);
 		return n;
 	}
+	if (n == 0) { /* of an end the last word is read()'s */
+		pipes_give_back(pipes, pipe);
+		from->readable = true;
+		return copy_bytes(r, h, from, to, want);
+	}
 	h->bytes += (uint64_t)taken;
 	if (n > taken)
-		keep_in_pipe(r->env, h, pipe, (size_t)taken, (size_t)n);
+		keep_in_pipe(r->env, h, pipe, (size_t)(n - taken));
 	else
 		pipes_give_back(pipes, pipe);
 	return n;
@@ -308,8 +313,8 @@ move_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 
 	if (want < KEPT_LEAST && want < r->env->limits.buffer)
 		return peek_bytes(r, h, from, to);
-	if (splice == RELAY_SPLICE_YES ||
-	    (splice == RELAY_SPLICE_AUTO && h->bulk))
+	if (!from->urgent && (splice == RELAY_SPLICE_YES ||
+				 (splice == RELAY_SPLICE_AUTO && h->bulk)))
 		return splice_bytes(r, h, from, to, want);
 	return copy_bytes(r, h, from, to, want);
 }
@@ -432,21 +437,14 @@ relay_pump(struct relay *r)
 		loop_again(r->env->loop, &r->again);
 }
 
-static void
-give_up_kept(struct relays *env, struct relay_half *h)
-{
-	if (!keeps(h))
-		return;
-	env->kept -= h->kept_to - h->kept_from;
-	drop_kept(env, h);
-}
-
 void
 relay_cancel(struct relay *r)
 {
 	task_cancel(&r->again);
-	give_up_kept(r->env, &r->up);
-	give_up_kept(r->env, &r->down);
+	if (keeps(&r->up))
+		drop_kept(r->env, &r->up);
+	if (keeps(&r->down))
+		drop_kept(r->env, &r->down);
 	r->owner = NULL;
 }
 

@@ -44,7 +44,7 @@ struct relay_limits {
 struct relays {
 	struct loop *loop;
 	struct relay_limits limits;
-	uint64_t kept; /* bytes, by all relays, now */
+	uint64_t kept; /* bytes of memory, by all relays, now */
 	uint64_t peak; /* most, since memory was given back */
 	struct pipes pipes;
 	struct timeout_class look;

@@ -9,6 +9,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+/* Urgent data becomes bytes like all others, in their place; otherwise the
+ * kernel drops it. */
+static void
+read_urgent_data(struct stream *s)
+{
+	static const int on = 1;
+
+	setsockopt(s->watch.fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	s->urgent = true;
+}
+
 /*
  * What the kernel says of an error and of an end goes together with bytes that
  * came before it, in one event: `fin` says that there is more than bytes to
@@ -23,7 +34,9 @@ on_events(struct watch *watch, uint32_t events)
 
 	if (failed || (events & EPOLLRDHUP) != 0)
 		s->fin = true;
-	if (s->fin || (events & EPOLLIN) != 0)
+	if ((events & EPOLLPRI) != 0 && !s->urgent)
+		read_urgent_data(s);
+	if (s->fin || (events & (EPOLLIN | EPOLLPRI)) != 0)
 		s->readable = true;
 	if (failed || (events & EPOLLOUT) != 0)
 		s->writable = true;
@@ -78,8 +91,9 @@ stream_read(struct stream *s, void *bytes, size_t len)
 		s->readable = false;
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	}
-	/* A short read empties the queue, unless a FIN is behind the bytes. */
-	if (n == 0 || ((size_t)n < len && !s->fin))
+	/* A short read empties the queue, unless a FIN or urgent data is behind
+	 * the bytes. */
+	if (n == 0 || ((size_t)n < len && !s->fin && !s->urgent))
 		s->readable = false;
 	return n;
 }

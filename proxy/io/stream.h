@@ -22,6 +22,8 @@ struct stream {
 	bool readable : 1;
 	bool writable : 1;
 	bool fin : 1;    /* an end or an error is in the queue: read until it */
+	bool urgent : 1; /* urgent data came: a read ends before it, and
+			    nothing is moved past it into a pipe */
 	bool failed : 1; /* an event came that carries an error (SO_ERROR) */
 	bool second_write : 1; /* a write was done: the next sets TCP_NODELAY */
 	bool nodelay : 1;      /* TCP_NODELAY is on, or is of no use */
@@ -55,7 +57,8 @@ ssize_t stream_write(struct stream *s, const void *bytes, size_t len);
 ssize_t stream_peek(struct stream *s, void *bytes, size_t len);
 
 /* Moves bytes into a pipe that is empty: as stream_read(), but that a pipe has
- * room for so many pieces, so that only -EAGAIN says that there is no more. */
+ * room for so many pieces, so that only -EAGAIN says that there is no more, and
+ * that 0 may be an end of stream or urgent data before it. */
 ssize_t stream_read_to_pipe(struct stream *s, int pipe, size_t len);
 
 /* Moves `len` bytes out of a pipe that holds them: as stream_write(). */

@@ -75,6 +75,23 @@ waiting(struct ledger *l)
 	return t.waiting;
 }
 
+/* The owner of every lock dies. */
+static void
+die_everywhere(struct ledger *l)
+{
+	int status;
+	pid_t pid = fork();
+
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		for (uint32_t i = 0; i < LEDGER_SHARDS; i++)
+			(void)shard_lock(l, i);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+}
+
 Test(ledger_queue, a_return_serves_the_oldest_and_no_other)
 {
 	struct ledger_lease lease;
@@ -140,6 +157,26 @@ Test(ledger_queue, users_are_one_client_wherever_they_come_from)
 	ledger_return(l, &lease, LEDGER_HOT, NOW);
 	lease = claim(l, &second);
 	cr_expect(!ledger_is_granted(l, &third));
+	fixture_check(l);
+}
+
+Test(ledger_queue, addresses_of_one_prefix_have_one_turn)
+{
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
+	struct ledger_ticket first = wait_as(l, "[2001:db8::1]:1");
+	struct ledger_ticket third = wait_as(l, "[2001:db8::2]:1");
+	struct ledger_ticket second = wait_as(l, "[2001:db8:0:1::1]:1");
+
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &first);
+	fixture_check(l);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &second);
+	die_everywhere(l);
+	fixture_check(l);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	claim(l, &third);
 	fixture_check(l);
 }
 
@@ -254,21 +291,20 @@ Test(ledger_queue, the_dead_wait_for_nothing)
 	fixture_check(l);
 }
 
-/* The owner of every lock dies. */
-static void
-die_everywhere(struct ledger *l)
+/* Between taking the wakes and passing them on. */
+Test(ledger_queue, what_the_dead_were_to_tell_is_told_by_others)
 {
-	int status;
-	pid_t pid = fork();
+	uint64_t workers[LEDGER_WAKE_WORDS];
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
 
-	cr_assert_geq(pid, 0);
-	if (pid == 0) {
-		for (uint32_t i = 0; i < LEDGER_SHARDS; i++)
-			(void)shard_lock(l, i);
-		_exit(0);
-	}
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	cr_assert_eq(status, 0);
+	wait_as(l, "198.51.100.1:1");
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	cr_assert(ledger_take_wakes(l, workers));
+	cr_assert_eq(workers[0], 1 << 1);
+	cr_expect_eq(ledger_return_worker(l, 2, NOW), 0);
+	cr_assert(ledger_take_wakes(l, workers));
+	cr_expect_eq(workers[0], 1 << 1);
 }
 
 Test(ledger_queue, the_death_of_a_locks_owner_keeps_queue_and_grants)
@@ -315,6 +351,38 @@ with_rules(uint16_t ports, const struct pool_rules *rules)
 	p.rules.cooldown_ms = POOL_COOLDOWN_AUTO;
 	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
 	return l;
+}
+
+/* Whoever waits for an address of a family that a reload takes from the pool.
+ */
+static void
+expect_no_grant(struct pool *after)
+{
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
+	struct ledger_ticket a = wait_as(l, "198.51.100.1:1");
+
+	cr_assert_eq(ledger_set_pool(l, 0, after), 0);
+	ledger_serve(l, NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	cr_expect(!ledger_is_granted(l, &a));
+	cr_expect_eq(waiting(l), 1);
+	fixture_check(l);
+	ledger_cancel(l, &a, NOW);
+	cr_expect_eq(waiting(l), 0);
+	fixture_check(l);
+}
+
+Test(ledger_queue, nothing_is_granted_when_the_pool_has_lost_the_family)
+{
+	struct pool packed = fixture_pool("2001:db8::1", 100, 100);
+	struct pool sticky = packed, by_kernel = packed;
+
+	sticky.rules.sticky = POOL_STICKY_CLIENT;
+	by_kernel.by_kernel = true;
+	expect_no_grant(&packed);
+	expect_no_grant(&sticky);
+	expect_no_grant(&by_kernel);
 }
 
 Test(ledger_shares, a_client_has_no_more_than_its_share)
@@ -411,6 +479,54 @@ Test(ledger_shares, who_may_not_have_the_slot_is_passed_over)
 }
 
 /* ---- order and sources ---- */
+
+Test(ledger_shares, a_full_queue_does_not_keep_a_user_from_its_reserve)
+{
+	struct pool_rules rules = { .users_limited = true, .reserved = 1 };
+	struct ledger *l = with_rules(2, &rules);
+	struct ledger_holder other = client_of("198.51.100.2:1", 1);
+	struct ledger_holder user = client_of("198.51.100.3:1", 1);
+	struct ledger_ticket a, b;
+	struct ledger_lease lease, got;
+
+	user.user = 3;
+	ledger_set_user(l, 3, 0, 1);
+	cr_assert_eq(lease_as(l, "198.51.100.2:1", 0, &lease), 0);
+	cr_assert_eq(queue_for(l, &other, 1, &a, &got), -EINPROGRESS);
+	cr_assert_eq(queue_for(l, &other, 1, &b, &got), -ENOBUFS);
+	cr_expect_eq(queue_for(l, &user, 1, &b, &got), 0);
+	cr_expect(!ledger_is_granted(l, &a));
+	cr_expect_eq(queue_for(l, &user, 1, &b, &got), -ENOBUFS);
+	fixture_check(l);
+}
+
+Test(ledger_shares, who_has_its_share_does_not_keep_others_out_by_waiting)
+{
+	struct pool_rules rules = {
+		.client_share = 50, .client_bits_v4 = 32, .client_bits_v6 = 64
+	};
+	struct ledger *l = with_rules(2, &rules);
+	struct ledger_holder greedy = client_of("198.51.100.1:1", 1);
+	struct ledger_holder other = client_of("198.51.100.4:1", 1);
+	struct ledger_ticket t[2], none;
+	struct ledger_lease leases[2], got;
+
+	for (unsigned i = 0; i < 2; i++)
+		cr_assert_eq(
+		    lease_as(l, i == 0 ? "198.51.100.2:1" : "198.51.100.3:1", 0,
+			&leases[i]),
+		    0);
+	for (unsigned i = 0; i < 2; i++)
+		cr_assert_eq(
+		    queue_for(l, &greedy, 2, &t[i], &got), -EINPROGRESS);
+	for (unsigned i = 0; i < 2; i++)
+		ledger_return(l, &leases[i], LEDGER_HOT, NOW);
+	claim(l, &t[0]);
+	/* One waits still, and may not have what is free. */
+	cr_assert(!ledger_is_granted(l, &t[1]));
+	cr_expect_eq(queue_for(l, &other, 1, &none, &got), 0);
+	fixture_check(l);
+}
 
 Test(ledger_order, hashed_gives_each_slot_once_and_each_target_its_own_order)
 {

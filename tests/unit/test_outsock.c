@@ -497,6 +497,36 @@ Test(outsock, slots_are_tried_in_shares_until_the_ledger_says_full)
 	run_with_range(setup, all_are_taken);
 }
 
+/* Whoever granted died in it, and the mending took the grant back. */
+static int
+grant_is_taken_back(void)
+{
+	struct bench *b = bench_new("127.0.0.1", 40000, 40000, POOL_RANGE);
+	struct bench_target t = listening("127.0.0.1:80");
+	struct ledger_totals totals;
+	struct outsock o1, o2;
+
+	must(open_to(b, &t, &o1) == 0);
+	outsock_init(&o2);
+	must(outsock_queue(&o2, &b->e, 0, &t.addr, &b->holder, 1, NOW_MS) ==
+	     -EINPROGRESS);
+	must(outsock_claim(&o2, &b->e, &t.addr, &b->holder, NOW_MS) == -EAGAIN);
+	ledger_totals(b->e.ledger, &totals);
+	must(totals.waiting == 0);
+	outsock_close(&o1, &b->e, OUTSOCK_RESET, NOW_MS);
+	must(outsock_open(&o2, &b->e, 0, &t.addr, &b->holder, NOW_MS) == 0);
+	outsock_close(&o2, &b->e, OUTSOCK_RESET, NOW_MS);
+	must(is_empty(&o2) && leases_held(b) == 0);
+	return 0;
+}
+
+Test(outsock, a_claim_of_nothing_leaves_nobody_in_the_queue)
+{
+	static const char *const setup[] = { PORTS, NULL };
+
+	run_with_range(setup, grant_is_taken_back);
+}
+
 /* The range is elsewhere now: the kernel ignores our port in silence. */
 static int
 port_is_ignored(void)
