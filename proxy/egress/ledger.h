@@ -16,7 +16,8 @@
  * A target's entry keeps: fresh (the first slot never used), what is held, a
  * FIFO of slots free at once (hot), and two FIFOs of cooling slots, each in
  * order of the time at which it is free. Lease = hot, else cooled, else
- * fresh++. An entry with nothing held or cooling goes away. In a sticky pool
+ * fresh++. An entry with nothing held or cooling goes away, but for a few small
+ * ones, since many targets come back. In a sticky pool
  * each source address has lists of its own.
  *
  * Whoever finds a target full may queue for it, fairly: clients (by prefix, or

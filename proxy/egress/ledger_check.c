@@ -321,7 +321,8 @@ check_target(struct check *c, uint32_t n)
 	}
 	if (error == 0 && target_desk(t) != 0 && (!idle || t->link.next == 0))
 		error = check_desk(c, n, &resting);
-	if (error == 0 && idle && resting == 0)
+	if (error == 0 && idle && resting == 0 &&
+	    (target_word(t) & TARGET_SPARE) == 0)
 		error = broken(c, "target %u has no reason to be", n);
 	if (error == 0 && t->high_water < t->held)
 		error = broken(c, "target %u: high water %u under %u", n,
@@ -431,7 +432,7 @@ static int
 check_counts(struct check *c)
 {
 	const struct shard *s = c->h.s;
-	uint32_t idle = 0, dying = 0;
+	uint32_t idle = 0, spare = 0, dying = 0;
 	int error;
 
 	if (c->count[RECORD_HOT] != 0 || c->count[RECORD_BRIEF] != 0 ||
@@ -452,6 +453,13 @@ check_counts(struct check *c)
 		n = ledger_extra(c->h.l, n)->link.next;
 		n = n == s->idle_desks ? 0 : n;
 	}
+	for (uint32_t n = s->spare; n != 0 && spare <= c->targets; spare++) {
+		n = ledger_target_at(c->h.l, n)->link.next;
+		n = n == s->spare ? 0 : n;
+	}
+	if (spare != s->spare_count)
+		return broken(c, "%u spare, not %u", spare, s->spare_count);
+	idle += spare;
 	if (idle != c->idle)
 		return broken(c, "%u idle listed, not %u", idle, c->idle);
 	if (atomic_load(&s->waiting) != c->waiting)

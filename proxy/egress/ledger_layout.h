@@ -73,6 +73,8 @@ _Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
 #define TARGET_DESK (UINT64_C(1) << 57)
 /* A lease was not to be had since somebody last asked; for alarms only. */
 #define TARGET_WAS_FULL (UINT64_C(1) << 58)
+/* It is on the list of spare ones: derived. */
+#define TARGET_SPARE (UINT64_C(1) << 59)
 
 enum lane_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
 
@@ -90,10 +92,10 @@ struct lane {
 
 struct target {
 	/*
-	 * Idle (nothing held, nobody waits): on the shard's ring `idle`, or,
-	 * when it has a desk, that is on `idle_desks`. Else, and if mirrored,
-	 * link.next is the head of the ring of held records. Not on `idle`:
-	 * link.prev is the desk, if it has one.
+	 * Idle (nothing held, nobody waits): on the shard's ring `idle`, or
+	 * `spare` when nothing cools either, or, when it has a desk, that is on
+	 * `idle_desks`. Else, and if mirrored, link.next is the head of the
+	 * ring of held records. With a desk: link.prev is that.
 	 */
 	struct cell link;
 	uint64_t ip[2];
@@ -183,7 +185,9 @@ struct shard {
 	struct slab_part records, targets, extras;
 	uint32_t idle;       /* ring of targets that are idle, oldest first */
 	uint32_t idle_desks; /* the same of those with a desk: of the desks */
-	uint32_t waited;     /* ring of desks with a queue */
+	uint32_t spare;      /* ring of a few that could end: they come back */
+	uint32_t spare_count;
+	uint32_t waited; /* ring of desks with a queue */
 	uint32_t dying; /* records of ended targets, still to be freed: chain of
 			   targets */
 	uint32_t count[RECORD_STATES]; /* records in each state but free */

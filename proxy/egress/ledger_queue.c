@@ -200,7 +200,11 @@ void
 queue_grant_all(struct hold *h, uint32_t target, uint64_t now_ms)
 {
 	const struct target *t = ledger_target_at(h->l, target);
+	const struct pool *p = shard_pool(h, target_pool(t));
 
+	/* The pool may have changed while they waited. */
+	if (!pool_has_family(p, target_family(t)))
+		return;
 	while (queue_length(h, target) != 0 &&
 	       grant_one(h, extra_at(h, target_desk(t)), now_ms))
 		;

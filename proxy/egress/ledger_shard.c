@@ -12,6 +12,11 @@
  * have tens of thousands, and a hold must be short. */
 #define FREE_AT_ONCE 16
 
+/* A target that comes back soon finds its entry, if that is a small one: so
+ * many of each shard are kept, and of so few slots. */
+#define SPARE_MAX       32
+#define SPARE_SLOTS_MAX 4
+
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
 
@@ -254,6 +259,35 @@ is_idle(const struct hold *h, uint32_t n)
 	return target_at(h, n)->held == 0 && queue_length(h, n) == 0;
 }
 
+static void
+leave_spare(struct hold *h, uint32_t n)
+{
+	ring_remove(h->l, &h->l->targets, &h->s->spare, n);
+	h->s->spare_count--;
+	target_flag(target_at(h, n), TARGET_SPARE, false);
+}
+
+/* Ends the target, or keeps it while there are few. */
+static void
+end_or_spare(struct hold *h, uint32_t n)
+{
+	struct target *t = target_at(h, n);
+
+	if (target_desk(t) != 0 || t->lane.skip != 0 ||
+	    t->lane.fresh > SPARE_SLOTS_MAX) {
+		end_target(h, n);
+		return;
+	}
+	ring_append(h->l, &h->l->targets, &h->s->spare, n);
+	target_flag(t, TARGET_SPARE, true);
+	if (++h->s->spare_count > SPARE_MAX) {
+		n = h->s->spare;
+		leave_spare(h, n);
+		target_at(h, n)->link.next = target_at(h, n)->link.prev = 0;
+		end_target(h, n);
+	}
+}
+
 void
 shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 {
@@ -263,7 +297,7 @@ shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 	if (!is_idle(h, n))
 		return;
 	if (lane_all_cooled(h, t, now_ms)) {
-		end_target(h, n);
+		end_or_spare(h, n);
 		return;
 	}
 	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
@@ -288,7 +322,10 @@ shard_wake(struct hold *h, uint32_t n)
 		ring_remove(h->l, &h->l->extras, &h->s->idle_desks, desk);
 		return;
 	}
-	ring_remove(h->l, &h->l->targets, &h->s->idle, n);
+	if (target_word(t) & TARGET_SPARE)
+		leave_spare(h, n);
+	else
+		ring_remove(h->l, &h->l->targets, &h->s->idle, n);
 	/* No held record is listed, and there is no desk. */
 	t->link.next = t->link.prev = 0;
 }
@@ -349,6 +386,8 @@ take_cell(struct hold *h, struct slab *slab, struct slab_part *part)
 	while ((n = slab_take(h->l, slab, part, h->shard)) == 0) {
 		if (h->s->dying != 0)
 			free_dying(h, UINT32_MAX);
+		else if (h->s->spare != 0)
+			end_idle(h, h->s->spare);
 		else if (h->s->idle != 0 || h->s->idle_desks != 0)
 			end_idle(h, oldest_idle(h, h->s->idle == 0));
 		else
@@ -462,16 +501,6 @@ shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
 	out->bind = port_bind(p, r->port);
 }
 
-static bool
-has_family(const struct pool *p, enum addr_family family)
-{
-	for (unsigned i = 0; i < p->source_count; i++) {
-		if (p->sources[i].first.family == family)
-			return true;
-	}
-	return false;
-}
-
 const struct pool *
 shard_pool_of_key(const struct hold *h, const struct ledger_key *k)
 {
@@ -488,7 +517,7 @@ shard_enter(struct hold *h, const struct ledger_key *k,
 
 	if (p == NULL)
 		return -ENOENT;
-	if (!has_family(p, target->family))
+	if (!pool_has_family(p, target->family))
 		return -EAFNOSUPPORT;
 	sweep(h, now_ms);
 	n = shard_find(h, k);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "egress/strangers.h"
@@ -299,14 +300,26 @@ try_slot(struct outsock *o, struct egress *e, const struct addr *target)
 	return error;
 }
 
+static uint64_t
+epoch_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
 /* Connects with the lease at hand. -EAGAIN: the kernel refused the slot, which
  * was given back. */
 static int
 use_lease(struct outsock *o, struct egress *e, const struct addr *target,
     uint8_t worker, uint64_t now_ms)
 {
-	int error = try_slot(o, e, target);
+	int error;
 
+	/* Not the pass's time, which is from before. */
+	o->since_epoch_ms = epoch_ms();
+	error = try_slot(o, e, target);
 	if (error != -EADDRNOTAVAIL && error != -EADDRINUSE)
 		return error;
 	/* The kernel has looked at all ports. */

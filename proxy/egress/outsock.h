@@ -42,6 +42,9 @@ struct outsock {
 	struct ledger_ticket ticket; /* while it waits for a lease */
 	struct addr source; /* once connecting: what the target sees of us, but
 			       by route only after outsock_connected() */
+	/* The time of day, in ms, after the lease was taken: what is noted
+	 * before it is given back is before what its next holder notes. */
+	uint64_t since_epoch_ms;
 };
 
 /* How a socket ended, which decides how long its tuple must rest. */

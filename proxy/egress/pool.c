@@ -119,6 +119,16 @@ pool_add_ports(
 	return 0;
 }
 
+bool
+pool_has_family(const struct pool *p, enum addr_family family)
+{
+	for (unsigned i = 0; i < p->source_count; i++) {
+		if (p->sources[i].first.family == family)
+			return true;
+	}
+	return false;
+}
+
 /* What slots there are to number: none where the kernel chooses the port. */
 static uint32_t
 ports_of(const struct pool *p)

@@ -82,6 +82,9 @@ MUST_USE int pool_add_source(struct pool *p, const struct prefix *addresses);
 MUST_USE int pool_add_ports(
     struct pool *p, uint16_t first, uint16_t last, enum pool_bind bind);
 
+/* Has it an address of the family? */
+bool pool_has_family(const struct pool *p, enum addr_family family);
+
 /* Slots of the family: what one target can be given at once. */
 uint32_t pool_slots(const struct pool *p, enum addr_family family);
 

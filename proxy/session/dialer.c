@@ -80,6 +80,14 @@ reason_of(int error)
 	}
 }
 
+/* Said by the ledger, so that the reason is all there is to say. */
+static bool
+is_of_ledger(int error)
+{
+	return error == -EADDRINUSE || error == -EDQUOT || error == -ENOBUFS ||
+	       error == -ENFILE;
+}
+
 /* Gives back what the address at hand has; the next try is another one's. */
 static void
 address_failed(struct dial *d, int error)
@@ -94,7 +102,7 @@ address_failed(struct dial *d, int error)
 	if (error != -EADDRINUSE && d->wait_until_ms != 0)
 		d->full_at = NONE_FULL;
 	d->reason = reason_of(error);
-	d->error = -error;
+	d->error = is_of_ledger(error) ? 0 : -error;
 	d->current = d->wait_until_ms != 0 ? d->count : d->current + 1;
 	loop_again(d->dialer->loop, &d->again);
 }

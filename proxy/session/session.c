@@ -83,19 +83,35 @@ log_target(const struct session *s)
 		log_addr(s->env->log, "target", &s->asked);
 }
 
+/* What the log says of a session's source port, as it is before the port is
+ * given back. */
+struct ending {
+	struct addr source;
+	uint64_t since_epoch_ms, epoch_ms; /* the port's, and of the end */
+};
+
+static struct ending
+note_ending(const struct session *s)
+{
+	struct ending e = { .source = s->out.source,
+		.since_epoch_ms = s->out.since_epoch_ms };
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	e.epoch_ms =
+	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return e;
+}
+
 static void
-log_session(const struct session *s)
+log_session(const struct session *s, const struct ending *ending)
 {
 	struct log *log = s->env->log;
 	const struct close_row *row = close_row(s->reason);
 	uint64_t duration_ms = loop_now(s->env->loop) - s->start_ms;
-	struct timespec now;
-	uint64_t now_ms;
 
 	if (!s->env->config->log_access || !log_wants(log, row->level))
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	log_begin(log, row->level, "session");
 	log_hex(log, "session", s->id);
 	if (s->door->is_unix)
@@ -106,11 +122,13 @@ log_session(const struct session *s)
 	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
 	log_target(s);
 	log_addr(log, "resolved", &s->resolved);
-	log_addr(log, "source", &s->source);
+	log_addr(log, "source", &ending->source);
 	log_number(log, "bytes_up", s->relay.up.bytes);
 	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
-	log_time(log, "start", now_ms - duration_ms);
-	log_time(log, "end", now_ms);
+	log_time(log, "start", ending->epoch_ms - duration_ms);
+	if (ending->source.family != ADDR_NONE)
+		log_time(log, "since", ending->since_epoch_ms);
+	log_time(log, "end", ending->epoch_ms);
 	log_number(log, "duration_ms", duration_ms);
 	if (s->waited_ms != 0)
 		log_number(log, "waited_ms", s->waited_ms);
@@ -172,10 +190,12 @@ close_legs(struct session *s, bool in_order)
 void
 session_close(struct session *s, enum close_reason reason)
 {
+	struct ending ending;
 	bool in_order;
 
 	if (s->state == SESSION_CLOSED)
 		return;
+	ending = note_ending(s);
 	in_order = ends_in_order(s, reason);
 	if (s->reason == CLOSE_NONE)
 		s->reason = reason;
@@ -196,7 +216,7 @@ session_close(struct session *s, enum close_reason reason)
 	s->env->count--;
 	session_enter(s, SESSION_CLOSED);
 	count_end(s);
-	log_session(s);
+	log_session(s, &ending);
 	loop_bury(s->env->loop, &s->place);
 	s->env->on_end(s->env->on_end_arg);
 }
@@ -300,9 +320,8 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 		return;
 	}
 	outsock_move(&s->out, out);
-	s->source = s->out.source;
 	session_enter(s, SESSION_RELAYING);
-	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->source);
+	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->out.source);
 	if (relay_start(&s->relay, &s->env->relays, &s->client, &s->target,
 		s->ahead, s->ahead_len, reply, reply_len, &relay_owner) != 0) {
 		session_close(s, CLOSE_MEMORY);

@@ -36,7 +36,6 @@ struct session {
 	struct addr client_addr; /* family NONE: a unix socket */
 	struct addr asked;       /* the literal, or only the port with `name` */
 	struct addr resolved;    /* what was dialled last */
-	struct addr source;      /* what it was dialled from */
 	char *name;              /* as asked for; NULL: a literal */
 	uint16_t user;           /* index + 1 in config->users; 0: none */
 	bool settled;            /* keepalive is set */

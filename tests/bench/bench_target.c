@@ -1,116 +1,232 @@
 /* SPDX-License-Identifier: ISC */
 #include "bench_target.h"
 
-#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
-#include "base/addr.h"
+#include "bench_net.h"
 
-#define EVENTS_MAX 256
+#define SOURCE_BYTES (4 * 1024 * 1024)
+#define LOW_WATER    (256 * 1024)
+#define ECHO_BYTES   4096
 
-static void
-accept_all(int epoll, int listener)
+struct process {
+	int set, source;
+	_Atomic uint64_t *taken;
+};
+
+/* A listener, or what it has accepted. */
+struct end {
+	struct side side;
+	struct process *process;
+	enum service service;
+	off_t at; /* in the source */
+};
+
+int
+flow_open_source(void)
 {
-	for (;;) {
-		int fd =
-		    accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = memfd_create("bench", MFD_CLOEXEC);
+	char *bytes;
 
-		if (fd < 0)
-			return;
-		struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
-
-		if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-			close(fd);
-	}
-}
-
-/* The messages are small: what does not go out at once is an error. */
-static void
-echo(int fd)
-{
-	char buffer[4096];
-	ssize_t got = recv(fd, buffer, sizeof(buffer), 0);
-
-	if (got < 0 && errno == EAGAIN)
-		return;
-	if (got <= 0 || send(fd, buffer, (size_t)got, MSG_NOSIGNAL) != got)
-		close(fd);
-}
-
-static void
-serve(int listener)
-{
-	struct epoll_event events[EVENTS_MAX];
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event event = { .events = EPOLLIN, .data.fd = listener };
-
-	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event) != 0)
-		_exit(1);
-	for (;;) {
-		int n = epoll_wait(epoll, events, EVENTS_MAX, -1);
-
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.fd == listener)
-				accept_all(epoll, listener);
-			else
-				echo(events[i].data.fd);
-		}
-	}
-}
-
-static int
-open_listener(uint16_t *port)
-{
-	struct sockaddr_storage ss;
-	struct addr any = addr_v4(0, 0);
-	socklen_t len = addr_to_sockaddr(&any, &ss);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -errno;
-	if (bind(fd, (struct sockaddr *)&ss, len) != 0 ||
-	    listen(fd, 4096) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len) != 0 ||
-	    addr_from_sockaddr((struct sockaddr *)&ss, &any) != 0) {
-		int error = -errno;
-
-		close(fd);
-		return error;
-	}
-	*port = any.port;
+	if (fd < 0 || ftruncate(fd, SOURCE_BYTES) != 0)
+		net_die("memfd", errno);
+	bytes =
+	    mmap(NULL, SOURCE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED)
+		net_die("mmap", errno);
+	for (size_t i = 0; i < SOURCE_BYTES; i++)
+		bytes[i] = (char)(i * 2654435761u >> 13);
+	munmap(bytes, SOURCE_BYTES);
 	return fd;
 }
 
-int
-bench_target_start(struct bench_target *out)
+bool
+flow_send(int fd, int source, off_t *at)
 {
-	uint16_t port = 0;
-	int listener = open_listener(&port);
+	for (;;) {
+		ssize_t n;
 
-	if (listener < 0)
-		return listener;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		serve(listener);
+		if (*at == SOURCE_BYTES)
+			*at = 0;
+		n = sendfile(fd, source, at, (size_t)(SOURCE_BYTES - *at));
+		if (n <= 0)
+			return n < 0 && errno == EAGAIN;
 	}
-	close(listener);
-	if (pid < 0)
-		return -errno;
-	*out = (struct bench_target){ .pid = pid, .port = port };
-	return 0;
+}
+
+bool
+flow_take(int fd, uint64_t *taken)
+{
+	for (;;) {
+		ssize_t n = recv(fd, NULL, FLOW_STEP, MSG_TRUNC);
+
+		if (n <= 0)
+			return n < 0 && errno == EAGAIN;
+		*taken += (uint64_t)n;
+	}
 }
 
 void
-bench_target_stop(struct bench_target *target)
+flow_prepare_sink(int fd)
 {
-	kill(target->pid, SIGKILL);
-	waitpid(target->pid, NULL, 0);
+	int bytes = LOW_WATER;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+}
+
+/* The messages are small: what does not go out at once is an error. */
+static bool
+echo(int fd)
+{
+	char buffer[ECHO_BYTES];
+
+	for (;;) {
+		ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
+
+		if (n <= 0)
+			return n < 0 && errno == EAGAIN;
+		if (send(fd, buffer, (size_t)n, MSG_NOSIGNAL) != n)
+			return false;
+		/* It was all, unless an end is behind it, which has an event
+		 * of its own. */
+		if (n < ECHO_BYTES)
+			return true;
+	}
+}
+
+static bool
+take(struct end *e)
+{
+	uint64_t taken = 0;
+	bool open = flow_take(e->side.fd, &taken);
+
+	atomic_fetch_add(e->process->taken, taken);
+	return open;
+}
+
+static bool
+serve(struct end *e, uint32_t events)
+{
+	bool has_bytes = (events & EPOLLIN) != 0;
+	bool open = (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) == 0;
+
+	if (e->service == SERVICE_ECHO)
+		return (!has_bytes || echo(e->side.fd)) && open;
+	if (e->service != SERVICE_SOURCE && has_bytes)
+		open = take(e) && open;
+	if (e->service != SERVICE_SINK && open && (events & EPOLLOUT) != 0)
+		open = flow_send(e->side.fd, e->process->source, &e->at);
+	return open;
+}
+
+static void
+on_ready(struct side *side, uint32_t events)
+{
+	struct end *e = container_of(side, struct end, side);
+
+	if (serve(e, events))
+		return;
+	close(side->fd);
+	free(e);
+}
+
+static struct end *
+new_end(struct process *p, enum service service)
+{
+	struct end *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		net_die("a target's memory", ENOMEM);
+	e->process = p;
+	e->service = service;
+	return e;
+}
+
+static void
+on_acceptable(struct side *side, uint32_t events)
+{
+	struct end *listener = container_of(side, struct end, side);
+	int fd;
+
+	(void)events;
+	while ((fd = accept4(
+		    side->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		struct end *e = new_end(listener->process, listener->service);
+
+		e->side.ready = on_ready;
+		if (e->service == SERVICE_SINK || e->service == SERVICE_BOTH)
+			flow_prepare_sink(fd);
+		net_watch(listener->process->set, &e->side, fd);
+	}
+}
+
+static void
+run_process(const int *listeners, _Atomic uint64_t *taken)
+{
+	struct process p = { .set = net_open_set(),
+		.source = flow_open_source(),
+		.taken = taken };
+
+	for (unsigned i = 0; i < SERVICE_COUNT; i++) {
+		struct end *e = new_end(&p, (enum service)i);
+
+		e->side.ready = on_acceptable;
+		net_watch(p.set, &e->side, listeners[i]);
+	}
+	for (;;)
+		net_turn(p.set, -1);
+}
+
+void
+targets_start(struct targets *t, uint16_t port, unsigned count)
+{
+	int listeners[SERVICE_COUNT];
+
+	must(count <= TARGET_PROCESSES_MAX);
+	*t = (struct targets){ .port = port, .count = count };
+	t->taken = mmap(NULL, count * sizeof(*t->taken), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (t->taken == MAP_FAILED)
+		net_die("mmap", errno);
+	for (unsigned i = 0; i < SERVICE_COUNT; i++)
+		listeners[i] = net_listen((uint16_t)(port + i));
+	for (unsigned i = 0; i < count; i++) {
+		t->pids[i] = fork();
+		if (t->pids[i] < 0)
+			net_die("fork", errno);
+		if (t->pids[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			run_process(listeners, &t->taken[i]);
+		}
+	}
+	for (unsigned i = 0; i < SERVICE_COUNT; i++)
+		close(listeners[i]);
+}
+
+void
+targets_stop(struct targets *t)
+{
+	for (unsigned i = 0; i < t->count; i++) {
+		kill(t->pids[i], SIGKILL);
+		waitpid(t->pids[i], NULL, 0);
+	}
+}
+
+uint64_t
+targets_taken(const struct targets *t)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < t->count; i++)
+		sum += atomic_load(&t->taken[i]);
+	return sum;
 }

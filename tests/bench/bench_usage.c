@@ -70,6 +70,23 @@ read_pss_bytes(pid_t pid)
 	return kib * 1024;
 }
 
+static unsigned
+count_descriptors(pid_t pid)
+{
+	char path[64];
+	unsigned count = 0;
+
+	snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+	DIR *dir = opendir(path);
+
+	if (dir == NULL)
+		return 0;
+	while (readdir(dir) != NULL)
+		count++;
+	closedir(dir);
+	return count;
+}
+
 static size_t
 list_processes(struct process *list, size_t max)
 {
@@ -119,6 +136,7 @@ bench_usage_of_tree(pid_t root, struct bench_usage *out)
 			list[i].counted = more = true;
 			sum.processes++;
 			sum.memory_bytes += read_pss_bytes(list[i].pid);
+			sum.descriptors += count_descriptors(list[i].pid);
 			ticks += list[i].cpu_ticks;
 		}
 	}

@@ -12,7 +12,7 @@
 struct bench_usage {
 	uint64_t cpu_us;       /* user and system, also of ended children */
 	uint64_t memory_bytes; /* PSS: shared pages count once in all */
-	unsigned processes;
+	unsigned processes, descriptors;
 };
 
 /* -ESRCH when there is no process `root`. */

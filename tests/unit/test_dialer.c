@@ -80,6 +80,8 @@ bench_free(struct bench *b)
 	passes(&b->loop, 2);
 	ledger_totals(b->egress.ledger, &totals);
 	cr_expect_eq(totals.held, 0, "a lease is left");
+	cr_expect_eq(totals.waiting, 0, "a ticket is left");
+	dialer_fini(&b->dialer);
 	cr_expect(list_is_empty(&b->dialer.timeouts.armed));
 	loop_fini(&b->loop);
 	cr_expect_eq(pairs_open_fds(), b->fds_before, "a descriptor is left");
@@ -305,6 +307,140 @@ Test(dialer, a_full_target_is_told_from_a_full_ledger)
 	run(b, 2);
 	cr_expect_eq(b->reason, CLOSE_LEDGER_FULL);
 	ledger_return_worker(b->egress.ledger, 2, 1);
+	bench_free(b);
+}
+
+/* ---- the queue ---- */
+
+/* The only port of the pool towards `at` is held. */
+static struct ledger_lease
+hold_port(struct bench *b, const struct addr *at)
+{
+	struct ledger_holder other = { .worker = 2 };
+	struct ledger_lease held;
+
+	cr_assert_eq(
+	    ledger_lease(b->egress.ledger, POOL_ONE_PORT, at, &other, 1, &held),
+	    0);
+	return held;
+}
+
+static void
+let_wait(struct bench *b, uint64_t wait_ms, uint32_t length)
+{
+	b->dialer.queues[POOL_ONE_PORT] =
+	    (struct dial_queue){ .wait_ms = wait_ms, .length = length };
+}
+
+static uint64_t
+count_waiting(struct bench *b)
+{
+	struct ledger_totals totals;
+
+	ledger_totals(b->egress.ledger, &totals);
+	return totals.waiting;
+}
+
+Test(dialer, who_waits_for_a_full_target_is_served_when_a_lease_ends)
+{
+	struct bench *b = bench_new();
+	struct addr at = fixture_at("127.0.0.1:0");
+	int listener = pairs_listen(&at);
+	struct ledger_lease held = hold_port(b, &at);
+
+	cr_assert_geq(listener, 0);
+	let_wait(b, 3600000, 1);
+	start(b, POOL_ONE_PORT, &at, 1);
+	passes(&b->loop, 3);
+	cr_expect_eq(count_waiting(b), 1);
+	cr_expect_eq(b->calls, 0);
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	dialer_serve(&b->dialer);
+	run(b, 1);
+	cr_expect_eq(b->reason, CLOSE_NONE);
+	cr_expect_eq(b->out.source.port, 40000);
+	close(listener);
+	bench_free(b);
+}
+
+Test(dialer, who_has_waited_for_too_long_is_told_that_the_target_is_full)
+{
+	struct bench *b = bench_new();
+	struct addr at = fixture_at("127.0.0.1:9");
+	struct ledger_lease held = hold_port(b, &at);
+
+	let_wait(b, 1, 1);
+	start(b, POOL_ONE_PORT, &at, 1);
+	run(b, 1);
+	cr_expect_eq(b->reason, CLOSE_TARGET_FULL);
+	cr_expect_eq(b->error, 0);
+	cr_expect_eq(b->egress.connects, 0, "the kernel was asked");
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	bench_free(b);
+}
+
+Test(dialer, a_queue_that_is_full_is_told_from_a_target_that_is)
+{
+	struct ledger_holder other = { .worker = 2 };
+	struct bench *b = bench_new();
+	struct addr at = fixture_at("127.0.0.1:9");
+	struct ledger_lease held = hold_port(b, &at), none;
+	struct ledger_ticket ticket;
+
+	cr_assert_eq(ledger_queue(b->egress.ledger, POOL_ONE_PORT, &at, &other,
+			 1, 1, &ticket, &none),
+	    -EINPROGRESS);
+	let_wait(b, 3600000, 1);
+	start(b, POOL_ONE_PORT, &at, 1);
+	run(b, 1);
+	cr_expect_eq(b->reason, CLOSE_QUEUE_FULL);
+	ledger_cancel(b->egress.ledger, &ticket, 1);
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	bench_free(b);
+}
+
+Test(dialer, who_is_cancelled_waits_for_nothing_any_more)
+{
+	struct bench *b = bench_new();
+	struct addr at = fixture_at("127.0.0.1:9");
+	struct ledger_lease held = hold_port(b, &at);
+
+	let_wait(b, 3600000, 1);
+	start(b, POOL_ONE_PORT, &at, 1);
+	passes(&b->loop, 3);
+	cr_assert_eq(count_waiting(b), 1);
+	dial_cancel(&b->dial);
+	cr_expect_eq(count_waiting(b), 0);
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	bench_free(b);
+	/* Nor does one that was granted its slot, and has not looked yet. */
+	b = bench_new();
+	held = hold_port(b, &at);
+	let_wait(b, 3600000, 1);
+	start(b, POOL_ONE_PORT, &at, 1);
+	passes(&b->loop, 3);
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	dial_cancel(&b->dial);
+	bench_free(b);
+}
+
+/* One address is full, and the other one has a port. */
+Test(dialer, nobody_waits_while_another_address_can_be_had)
+{
+	struct bench *b = bench_new();
+	struct addr at[2] = { fixture_at("127.0.0.1:9"),
+		fixture_at("127.0.0.1:0") };
+	int listener = pairs_listen(&at[1]);
+	struct ledger_lease held = hold_port(b, &at[0]);
+
+	cr_assert_geq(listener, 0);
+	let_wait(b, 3600000, 1);
+	start(b, POOL_ONE_PORT, at, 2);
+	run(b, 1);
+	cr_expect_eq(b->reason, CLOSE_NONE);
+	cr_expect(addr_equal(&b->target, &at[1]));
+	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	close(listener);
 	bench_free(b);
 }
 

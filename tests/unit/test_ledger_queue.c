@@ -353,6 +353,38 @@ with_rules(uint16_t ports, const struct pool_rules *rules)
 	return l;
 }
 
+/* Whoever waits for an address of a family that a reload takes from the pool.
+ */
+static void
+expect_no_grant(struct pool *after)
+{
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
+	struct ledger_ticket a = wait_as(l, "198.51.100.1:1");
+
+	cr_assert_eq(ledger_set_pool(l, 0, after), 0);
+	ledger_serve(l, NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	cr_expect(!ledger_is_granted(l, &a));
+	cr_expect_eq(waiting(l), 1);
+	fixture_check(l);
+	ledger_cancel(l, &a, NOW);
+	cr_expect_eq(waiting(l), 0);
+	fixture_check(l);
+}
+
+Test(ledger_queue, nothing_is_granted_when_the_pool_has_lost_the_family)
+{
+	struct pool packed = fixture_pool("2001:db8::1", 100, 100);
+	struct pool sticky = packed, by_kernel = packed;
+
+	sticky.rules.sticky = POOL_STICKY_CLIENT;
+	by_kernel.by_kernel = true;
+	expect_no_grant(&packed);
+	expect_no_grant(&sticky);
+	expect_no_grant(&by_kernel);
+}
+
 Test(ledger_shares, a_client_has_no_more_than_its_share)
 {
 	struct pool_rules rules = {
