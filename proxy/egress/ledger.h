@@ -20,10 +20,10 @@
  * ones, since many targets come back. In a sticky pool
  * each source address has lists of its own.
  *
- * Whoever finds a target full may queue for it, fairly: clients take turns, and
- * each of them is served oldest first. A slot that becomes free is held for the
- * one whose turn it is from that moment on, and that one's worker is to be
- * woken.
+ * Whoever finds a target full may queue for it, fairly: clients (by prefix, or
+ * by user) take turns, and each of them is served oldest first. A slot that
+ * becomes free is held for the one whose turn it is from that moment on, and
+ * that one's worker is to be woken.
  *
  * Time is CLOCK_MONOTONIC in ms, an argument, shared by all processes.
  */

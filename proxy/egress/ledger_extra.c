@@ -163,9 +163,8 @@ user_of(struct ledger *l, uint16_t id)
 	return (const struct ledger_user *)ledger_at(l, l->users_at) + id;
 }
 
-/* Clears what is behind the first `bits` of the 128 of a client's address. */
-static void
-cut_client(
+void
+party_cut_client(
     const struct pool_rules *rules, const uint64_t client[2], uint64_t out[2])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
@@ -175,11 +174,9 @@ cut_client(
 	memcpy(bytes, client, sizeof(bytes));
 	if (memcmp(bytes, mapped, sizeof(mapped)) == 0)
 		bits = 96 + rules->client_bits_v4;
-	for (unsigned i = 0; i < sizeof(bytes); i++) {
-		unsigned keep = bits > i * 8 ? bits - i * 8 : 0;
-
-		if (keep < 8)
-			bytes[i] &= (uint8_t)(0xff00 >> keep);
+	if (bits < 128) {
+		bytes[bits / 8] &= (uint8_t)(0xff00 >> bits % 8);
+		memset(bytes + bits / 8 + 1, 0, sizeof(bytes) - bits / 8 - 1);
 	}
 	memcpy(out, bytes, sizeof(bytes));
 }
@@ -191,7 +188,7 @@ party_make(struct party *party, const struct pool *p, const uint64_t client[2],
 	*party = (struct party){ .pool = p,
 		.user = p->rules.users_limited ? user : 0 };
 	if (p->rules.client_share != 0)
-		cut_client(&p->rules, client, party->client);
+		party_cut_client(&p->rules, client, party->client);
 }
 
 void

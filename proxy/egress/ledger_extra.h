@@ -44,6 +44,10 @@ struct party {
 	uint16_t user;
 };
 
+/* Of a client's address what makes it one: its prefix. */
+void party_cut_client(
+    const struct pool_rules *rules, const uint64_t client[2], uint64_t out[2]);
+
 void party_make(struct party *party, const struct pool *p,
     const uint64_t client[2], uint16_t user);
 

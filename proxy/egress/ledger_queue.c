@@ -12,11 +12,16 @@ extra_at(const struct hold *h, uint32_t n)
 
 /* Do the two take one turn together? */
 static bool
-are_one_client(const struct extra *a, const struct extra *b)
+are_one_client(const struct pool_rules *rules, const struct extra *a,
+    const struct extra *b)
 {
+	uint64_t x[2], y[2];
+
 	if (a->user != 0 || b->user != 0)
 		return a->user == b->user;
-	return a->key[0] == b->key[0] && a->key[1] == b->key[1];
+	party_cut_client(rules, a->key, x);
+	party_cut_client(rules, b->key, y);
+	return x[0] == y[0] && x[1] == y[1];
 }
 
 /* The first in the queue of the same client as `e`, or 0. */
@@ -24,10 +29,12 @@ static uint32_t
 find_first(
     const struct hold *h, const struct extra *desk, const struct extra *e)
 {
+	const struct pool *p =
+	    shard_pool(h, target_pool(ledger_target_at(h->l, e->target)));
 	uint32_t n = desk->desk.turn;
 
 	while (n != 0) {
-		if (are_one_client(extra_at(h, n), e))
+		if (are_one_client(&p->rules, extra_at(h, n), e))
 			return n;
 		n = extra_at(h, n)->link.next;
 		if (n == desk->desk.turn)

@@ -17,6 +17,8 @@ pool_init(struct pool *p, const char *name)
 	memset(p, 0, sizeof(*p));
 	strcpy_bounded(p->name, sizeof(p->name), name);
 	p->rules.cooldown_ms = POOL_COOLDOWN_AUTO;
+	p->rules.client_bits_v4 = 32;
+	p->rules.client_bits_v6 = 64;
 }
 
 static uint64_t

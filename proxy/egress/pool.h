@@ -42,8 +42,8 @@ enum pool_sticky { POOL_STICKY_NONE, POOL_STICKY_CLIENT, POOL_STICKY_USER };
 
 #define POOL_COOLDOWN_AUTO UINT32_MAX
 
-/* What becomes of the slots, besides where they are. Zero but for the cooldown:
- * packed, not sticky, no limits. */
+/* What becomes of the slots, besides where they are. Zero but for the cooldown
+ * and the clients' bits: packed, not sticky, no limits. */
 struct pool_rules {
 	uint8_t order, sticky; /* enum pool_order, enum pool_sticky */
 	uint8_t client_share;  /* percent of a target's slots; 0: no limit */

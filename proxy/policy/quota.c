@@ -506,9 +506,17 @@ subtract(struct quota_hold *h, uint32_t n, worker_count *place, uint32_t number,
 		settle(h, n, now_ms);
 }
 
-void
-quota_leave(struct quota *q, uint8_t worker,
-    const struct quota_subject *subject, uint64_t now_ms)
+static void
+refund(struct cell *c)
+{
+	c->main.debt = c->main.debt > SESSION_DEBT
+			   ? c->main.debt - (uint32_t)SESSION_DEBT
+			   : 0;
+}
+
+static void
+leave(struct quota *q, uint8_t worker, const struct quota_subject *subject,
+    bool was_none, uint64_t now_ms)
 {
 	uint32_t bucket, n;
 	struct quota_hold h = lock_of(q, subject, &bucket);
@@ -518,9 +526,25 @@ quota_leave(struct quota *q, uint8_t worker,
 	must(n != 0 && cell_state(quota_cell(&h, n)) == CELL_BUSY);
 	place = find_count(&h, n, worker, &spare);
 	must(place != NULL);
+	if (was_none)
+		refund(quota_cell(&h, n));
 	subtract(&h, n, place, 1, now_ms);
 	sweep(&h, now_ms);
 	quota_unlock(&h);
+}
+
+void
+quota_leave(struct quota *q, uint8_t worker,
+    const struct quota_subject *subject, uint64_t now_ms)
+{
+	leave(q, worker, subject, false, now_ms);
+}
+
+void
+quota_cancel(struct quota *q, uint8_t worker,
+    const struct quota_subject *subject, uint64_t now_ms)
+{
+	leave(q, worker, subject, true, now_ms);
 }
 
 static bool

@@ -56,9 +56,9 @@ MUST_USE int quota_init(void *memory, uint32_t subjects,
  * One more session of `subject` in worker `worker` (1 .. QUOTA_WORKERS_MAX), if
  * it has fewer than `sessions` and the rate allows it: `rate` a second, of
  * which those of one second may come at once; 0: no limit. After QUOTA_OK it
- * must end in one quota_leave(); after a refusal nothing has changed: a refused
- * one does not count against the rate. When the table is full, the rates of
- * subjects without sessions are forgotten first.
+ * must end in one quota_leave() or quota_cancel(); after a refusal nothing has
+ * changed: a refused one does not count against the rate. When the table is
+ * full, the rates of subjects without sessions are forgotten first.
  */
 MUST_USE enum quota_verdict quota_enter(struct quota *q, uint8_t worker,
     const struct quota_subject *subject, uint32_t sessions, uint32_t rate,
@@ -66,6 +66,11 @@ MUST_USE enum quota_verdict quota_enter(struct quota *q, uint8_t worker,
 
 /* Ends one of the subject's sessions in that worker, which has some. */
 void quota_leave(struct quota *q, uint8_t worker,
+    const struct quota_subject *subject, uint64_t now_ms);
+
+/* Takes back a quota_enter() of this moment: it does not count against the rate
+ * either. */
+void quota_cancel(struct quota *q, uint8_t worker,
     const struct quota_subject *subject, uint64_t now_ms);
 
 /* Forgets all that a dead worker counted. */

@@ -206,15 +206,23 @@ reign_prepare(const struct reign_base *base, struct reign *r, struct reign *now,
 	return error;
 }
 
-/* The users' parts are in force with the pools that count them. */
+/* The users' parts are in force with the pools that count them. Who is none any
+ * more may have sessions still. */
 static void
 put_users(const struct reign_base *base, const struct config *c)
 {
+	uint8_t put[(NAMES_MAX + 8) / 8] = { 0 };
+
 	for (size_t i = 0; i < c->user_count; i++) {
 		const struct config_user *u = &c->users[i];
 
+		put[u->id / 8] |= (uint8_t)(1 << u->id % 8);
 		ledger_set_user(
 		    base->ledger, u->id, u->limit.share, u->reserve);
+	}
+	for (unsigned id = 1; names_get(base->names, id) != NULL; id++) {
+		if ((put[id / 8] >> id % 8 & 1) == 0)
+			ledger_set_user(base->ledger, (uint16_t)id, 0, 0);
 	}
 }
 

@@ -34,6 +34,18 @@ enter(struct session *s, const struct quota_subject *subject,
 	return verdict;
 }
 
+/* What is refused does not count. */
+static void
+cancel_client(struct session *s)
+{
+	struct quota_subject subject = client_of(s);
+
+	if (s->counted_client)
+		quota_cancel(s->env->quota, s->env->worker, &subject,
+		    loop_now(s->env->loop));
+	s->counted_client = false;
+}
+
 static enum quota_verdict
 enter_all(struct session *s)
 {
@@ -47,6 +59,8 @@ enter_all(struct session *s)
 
 		subject = quota_user(user->id);
 		verdict = enter(s, &subject, &user->limit, &s->counted_user);
+		if (verdict != QUOTA_OK)
+			cancel_client(s);
 	}
 	return verdict;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "daemon.h"
 #include "it.h"
 #include "peer.h"
@@ -186,6 +187,46 @@ Test(login, all_messages_may_come_at_once)
 	int target = target_accept(&s.target);
 
 	peer_expect(target, "hello", 5);
+	peer_exchange(client, target, 1);
+	close(client);
+	close(target);
+	scene_close(&s);
+}
+
+/* The file may change its users, their order among them. */
+Test(login, a_session_is_its_users_over_reloads)
+{
+	char hash[256], config[2048];
+	struct scene s;
+
+	scene_open(&s);
+	hash_of(PASSWORD, hash, sizeof(hash));
+	struct addr to = target_at(&s.target, "127.0.0.1");
+	int client = peer_connect(&s.proxy);
+
+	IT_MUST(socks_login(client, "alice", PASSWORD) == 0, "not let in");
+	socks_request(client, &to);
+	socks_expect(client, 0);
+	int target = target_accept(&s.target);
+
+	for (int round = 0; round < 3; round++) {
+		json_t *o =
+		    ask_json(s.daemon, "sessions", "--user", "alice", "--json");
+
+		cr_expect_eq(
+		    json_array_size(ask_get(o, "sessions")), 1, "%d", round);
+		cr_expect_str_eq(ask_text(o, "sessions.#0.user"), "alice");
+		json_decref(o);
+		/* First somebody before alice, then alice no more. */
+		snprintf(config, sizeof(config),
+		    "[listen a]\naddress = 127.0.0.1:%u\nauth = password\n"
+		    "[user aaron]\npassword = %s\n"
+		    "[user %s]\npassword = %s\n",
+		    s.proxy.port, hash, round == 0 ? "alice" : "zoe", hash);
+		daemon_configure(
+		    s.daemon, &(struct daemon_setup){ .config = config });
+		daemon_reload(s.daemon);
+	}
 	peer_exchange(client, target, 1);
 	close(client);
 	close(target);

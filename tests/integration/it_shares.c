@@ -62,6 +62,8 @@ Test(limits, a_client_is_held_to_its_sessions_and_its_share)
 	cr_assert_eq(socks_try(&proxy, &another, &fd), 2);
 	daemon_wait_log(d, "event=session", "reason=quota_sessions");
 	pair_reset(&two);
+	/* Its slot comes back just after the target has seen the reset. */
+	daemon_wait_log(d, "event=session", "reason=client_reset");
 	pair_open(&two, &proxy, &target, &another);
 	pair_reset(&one);
 	pair_reset(&two);
@@ -102,18 +104,25 @@ Test(limits, new_sessions_come_no_faster_than_they_may)
 	daemon_stop(d);
 }
 
-/* alice and bob, who have one password. */
-static struct daemon *
-start_users(const char *alice, const char *rest)
+static void
+make_hash(char hash[256])
 {
 	const char *const argv[] = { it_binary(), "passwd", NULL };
 	struct it_outcome o;
-	char config[2048], hash[256];
 
 	it_run(argv, PASSWORD "\n", &o);
 	IT_MUST(o.status == 0, "passwd: status %d, %s", o.status, o.err);
 	o.out[strcspn(o.out, "\n")] = '\0';
-	strcpy_bounded(hash, sizeof(hash), o.out);
+	strcpy_bounded(hash, 256, o.out);
+}
+
+/* alice and bob, who have one password. */
+static struct daemon *
+start_users(const char *alice, const char *rest)
+{
+	char config[2048], hash[256];
+
+	make_hash(hash);
 	snprintf(config, sizeof(config),
 	    "[listen a]\naddress = 127.0.0.1:1080\nauth = password\n"
 	    "[user alice]\npassword = %s\n%s[user bob]\npassword = %s\n%s",
@@ -199,6 +208,70 @@ Test(limits, a_users_own_limits_go_before_those_of_all)
 	peer_reset(alice[0]);
 	peer_reset(alice[1]);
 	daemon_stop(d);
+}
+
+/* A user that has left the file covers nothing of the others' reserves with the
+ * sessions that it still has. */
+Test(limits, who_is_no_user_any_more_has_no_reserve)
+{
+	struct daemon_setup setup = { .proxy = "workers = 1\n" };
+	char config[2048], hash[256];
+	struct socks_reply reply;
+	struct target target;
+	int alice[2];
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start_users(
+	    "reserve = 2\n", "[egress e]\nports = 40000-40003\nwait = off\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	for (unsigned i = 0; i < 2; i++) {
+		alice[i] = ask_as("alice", &proxy, &to, &reply);
+		cr_assert_eq(reply.code, 0);
+	}
+	make_hash(hash);
+	snprintf(config, sizeof(config),
+	    "[listen a]\naddress = 127.0.0.1:1080\nauth = password\n"
+	    "[user carol]\npassword = %s\nreserve = 2\n"
+	    "[user bob]\npassword = %s\n"
+	    "[egress e]\nports = 40000-40003\nwait = off\n",
+	    hash, hash);
+	setup.config = config;
+	daemon_configure(d, &setup);
+	daemon_reload(d);
+	expect_code("bob", &proxy, &to, 1);
+	daemon_wait_log(d, "event=session", "user=bob", "reason=target_full");
+	expect_code("carol", &proxy, &to, 0);
+	peer_reset(alice[0]);
+	peer_reset(alice[1]);
+	daemon_stop(d);
+}
+
+/* What its user's limit refuses does not use up the client's rate. */
+Test(limits, who_is_refused_does_not_count_against_a_rate)
+{
+	struct socks_reply reply;
+	struct target target;
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	struct daemon *d = start_users("max-sessions = 1\n",
+	    "[egress e]\nports = 40000-40003\n"
+	    "[limits]\nclient-max-rate = 2\n");
+	struct addr proxy = daemon_address(d, "a");
+	struct addr to = target_at(&target, "127.0.0.1");
+	int alice = ask_as("alice", &proxy, &to, &reply);
+
+	cr_assert_eq(reply.code, 0);
+	for (unsigned i = 0; i < 20; i++)
+		expect_code("alice", &proxy, &to, 2);
+	expect_code("bob", &proxy, &to, 0);
+	peer_reset(alice);
+	daemon_signal(d, SIGTERM);
+	cr_assert_eq(daemon_wait_exit(d), 0);
+	cr_expect_eq(daemon_counter(d, "closed_quota_sessions"), 20);
+	cr_expect_eq(daemon_counter(d, "closed_quota_rate"), 0);
+	daemon_free(d);
 }
 
 /* ---- order and sources ---- */

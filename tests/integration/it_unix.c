@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "daemon.h"
 #include "it.h"
 #include "peer.h"
@@ -63,6 +64,11 @@ Test(unix_socket, a_client_is_served)
 
 	pair_open_by(&p, peer_connect_unix(s.path), &s.target, &to);
 	pair_exchange(&p, 1);
+	json_t *o =
+	    ask_json(s.daemon, "sessions", "--client", "unix", "--json");
+
+	cr_expect_str_eq(ask_text(o, "sessions.#0.client"), "unix");
+	json_decref(o);
 	pair_finish(&p);
 	daemon_wait_log(s.daemon, "event=session", "reason=done");
 	cr_assert(daemon_find_log(s.daemon, line, "event=session"));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "text.h"
 
 #define WORDS_MAX 16
 
@@ -97,4 +98,34 @@ ask_raw(const struct daemon *d, const void *bytes, size_t len, char *body,
 	if (body != NULL)
 		strcpy_bounded(body, size, end != NULL ? end + 4 : "");
 	return status;
+}
+
+char *
+ask_page(const struct daemon *d, const char *page, uint64_t *took_ms)
+{
+	char path[DAEMON_PATH_MAX], request[512], bytes[65536];
+	uint64_t since_ms = it_now_ms();
+	struct text answer = { 0 };
+	char *body = NULL;
+	ssize_t n;
+
+	daemon_control(d, path);
+	int fd = peer_connect_unix(path);
+
+	snprintf(request, sizeof(request), "GET %s HTTP/1.0\r\n\r\n", page);
+	peer_send(fd, request, strlen(request));
+	while ((n = recv(fd, bytes, sizeof(bytes), 0)) > 0)
+		text_append(&answer, bytes, (size_t)n);
+	*took_ms = it_now_ms() - since_ms;
+	close(fd);
+	IT_MUST(n == 0 && answer.len > 0 &&
+		    strncmp(answer.bytes, "HTTP/1.0 200 ", 13) == 0,
+	    "%s: %.100s", page, answer.len > 0 ? answer.bytes : "nothing");
+	const char *end = strstr(answer.bytes, "\r\n\r\n");
+
+	IT_MUST(end != NULL, "%s: no end of the headers", page);
+	body = strdup(end + 4);
+	must(body != NULL);
+	text_fini(&answer);
+	return body;
 }

@@ -31,4 +31,8 @@ const char *ask_text(const json_t *o, const char *path);
 int ask_raw(const struct daemon *d, const void *bytes, size_t len, char *body,
     size_t size);
 
+/* The body of a page, however long, and how long that took from the connection
+ * to the last byte. It is to be freed. */
+char *ask_page(const struct daemon *d, const char *page, uint64_t *took_ms);
+
 #endif

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <criterion/criterion.h>
 
 #include "egress/hostnet.h"
+#include "it.h"
 #include "netns.h"
 
 /* Not /24: a network on lo is local as a whole, like 127.0.0.0/8. */
@@ -141,6 +143,22 @@ first_false(const bool *checks, int count)
 	return 0;
 }
 
+/* The kernel puts an IPv6 address into its tables a little later than it says
+ * so: looks again until it is there. */
+static bool
+becomes_local(struct hostnet *h, const char *text)
+{
+	uint64_t since_ms = it_now_ms();
+
+	while (it_now_ms() - since_ms < IT_DEADLINE_MS) {
+		if (hostnet_refresh(h, 2, 0) == 0 && is_local(h, text))
+			return true;
+		h->read_ms = 0;
+		sched_yield();
+	}
+	return false;
+}
+
 static int
 addresses_come_and_go(void)
 {
@@ -152,8 +170,8 @@ addresses_come_and_go(void)
 	checks[1] = !is_local(&h, "192.0.2.10");
 	checks[2] = system(ADD_V4) == 0 &&
 		    system("ip address add 2001:db8::7/64 dev lo nodad") == 0 &&
-		    hostnet_refresh(&h, 2, 0) == 0;
-	checks[3] = is_local(&h, "192.0.2.10") && is_local(&h, "2001:db8::7");
+		    becomes_local(&h, "2001:db8::7");
+	checks[3] = is_local(&h, "192.0.2.10");
 	checks[4] = !is_local(&h, "192.0.2.11") && !is_local(&h, "2001:db8::8");
 	checks[5] = is_broadcast(&h, "192.0.2.255");
 	checks[6] = system("ip address del 192.0.2.10/32 dev lo") == 0 &&

@@ -75,6 +75,23 @@ waiting(struct ledger *l)
 	return t.waiting;
 }
 
+/* The owner of every lock dies. */
+static void
+die_everywhere(struct ledger *l)
+{
+	int status;
+	pid_t pid = fork();
+
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		for (uint32_t i = 0; i < LEDGER_SHARDS; i++)
+			(void)shard_lock(l, i);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+}
+
 Test(ledger_queue, a_return_serves_the_oldest_and_no_other)
 {
 	struct ledger_lease lease;
@@ -140,6 +157,26 @@ Test(ledger_queue, users_are_one_client_wherever_they_come_from)
 	ledger_return(l, &lease, LEDGER_HOT, NOW);
 	lease = claim(l, &second);
 	cr_expect(!ledger_is_granted(l, &third));
+	fixture_check(l);
+}
+
+Test(ledger_queue, addresses_of_one_prefix_have_one_turn)
+{
+	struct ledger_lease lease;
+	struct ledger *l = full(1, &lease);
+	struct ledger_ticket first = wait_as(l, "[2001:db8::1]:1");
+	struct ledger_ticket third = wait_as(l, "[2001:db8::2]:1");
+	struct ledger_ticket second = wait_as(l, "[2001:db8:0:1::1]:1");
+
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &first);
+	fixture_check(l);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &second);
+	die_everywhere(l);
+	fixture_check(l);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	claim(l, &third);
 	fixture_check(l);
 }
 
@@ -268,23 +305,6 @@ Test(ledger_queue, what_the_dead_were_to_tell_is_told_by_others)
 	cr_expect_eq(ledger_return_worker(l, 2, NOW), 0);
 	cr_assert(ledger_take_wakes(l, workers));
 	cr_expect_eq(workers[0], 1 << 1);
-}
-
-/* The owner of every lock dies. */
-static void
-die_everywhere(struct ledger *l)
-{
-	int status;
-	pid_t pid = fork();
-
-	cr_assert_geq(pid, 0);
-	if (pid == 0) {
-		for (uint32_t i = 0; i < LEDGER_SHARDS; i++)
-			(void)shard_lock(l, i);
-		_exit(0);
-	}
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	cr_assert_eq(status, 0);
 }
 
 Test(ledger_queue, the_death_of_a_locks_owner_keeps_queue_and_grants)

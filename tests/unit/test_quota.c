@@ -174,6 +174,23 @@ Test(quota, who_was_refused_is_no_worse_off_and_who_waited_no_better)
 	cr_expect_eq(quota_count(q, &s), 22);
 }
 
+Test(quota, what_is_cancelled_has_cost_nothing)
+{
+	struct quota *q = fixture_quota(100);
+	struct quota_subject s = fixture_client(1);
+
+	expect_enter(q, &s, NO_LIMIT, 3, 0);
+	for (unsigned i = 0; i < 10; i++) {
+		expect_enter(q, &s, NO_LIMIT, 3, 0);
+		quota_cancel(q, 1, &s, 0);
+		fixture_check(q);
+	}
+	cr_expect_eq(quota_count(q, &s), 1);
+	cr_expect_eq(fill(q, &s, NO_LIMIT, 3, 0, QUOTA_RATE), 2);
+	leave(q, &s, 3);
+	fixture_check(q);
+}
+
 Test(quota, a_rate_is_remembered_without_a_session)
 {
 	struct quota *q = fixture_quota(100);
