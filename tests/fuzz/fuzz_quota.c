@@ -70,6 +70,7 @@ step_enter(struct machine *m)
 	struct naive *n = &m->naive[pick(m, SUBJECTS)];
 	uint8_t worker = (uint8_t)(1 + pick(m, WORKERS));
 	uint32_t sessions = pick(m, 16);
+	bool taken_back = pick(m, 8) == 7;
 	enum quota_verdict should = judge(n, sessions, m->now_ms);
 	enum quota_verdict is = quota_enter(
 	    m->q, worker, &n->subject, sessions, n->rate, m->now_ms);
@@ -81,6 +82,10 @@ step_enter(struct machine *m)
 		must(is == should);
 	if (is != QUOTA_OK)
 		return;
+	if (taken_back) {
+		quota_cancel(m->q, worker, &n->subject, m->now_ms);
+		return;
+	}
 	n->debt += n->rate != 0 ? 1000 : 0;
 	n->count[worker]++;
 }
