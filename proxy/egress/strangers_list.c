@@ -236,7 +236,9 @@ look_at_link(struct walk *w, int folder, const char *name)
 	if (len <= 0)
 		return;
 	target[len] = '\0';
-	if (sscanf(target, "socket:[%" SCNu64 "]", &key.inode) != 1)
+	/* Those that are gone have the inode 0, and nobody has them. */
+	if (sscanf(target, "socket:[%" SCNu64 "]", &key.inode) != 1 ||
+	    key.inode == 0)
 		return;
 	one = bsearch(
 	    &key, w->all->items, w->all->count, sizeof(key), compare_inodes);

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Few enough cells that they run out. */
 #define LEASES     500
-#define CHUNKS     24
+#define CHUNKS     12
 #define FEW_CHUNKS 4
 #define START      UINT64_C(1000)
 

@@ -222,6 +222,24 @@ Test(strangers, owners_are_found_by_their_descriptors)
 	strangers_fini(&s);
 }
 
+Test(strangers, a_socket_that_is_gone_is_nobodys)
+{
+	char root[TREE_PATH_MAX];
+	struct strangers s;
+
+	tree_make(root);
+	tree_put(root, "/proc/1/comm", "one\n");
+	tree_link(root, "/proc/1/fd/3", "socket:[0]");
+	strangers_init(&s);
+	add(&s, 0);
+	add(&s, 2);
+	strangers_name(root, &s, 10);
+	cr_expect_eq(s.items[0].pid, 0);
+	cr_expect_eq(s.items[1].pid, 0);
+	tree_remove(root);
+	strangers_fini(&s);
+}
+
 Test(strangers, so_many_descriptors_of_a_process_are_looked_at)
 {
 	char root[TREE_PATH_MAX];
