@@ -201,12 +201,13 @@ clear_shard(struct hold *h)
 	atomic_store(&s->waiting, 0);
 	for (unsigned i = 0; i < RECORD_STATES; i++)
 		s->count[i] = 0;
-	/* Before the first pool nothing is leased. Shared memory that is only
-	 * read takes pages as well: megabytes, of a ledger not used yet. */
-	if (s->epoch == 0)
-		return;
 	clear_buckets(h, h->l->buckets_at, h->l->bucket_mask + 1);
-	clear_buckets(h, h->l->extra_buckets_at, h->l->extra_bucket_mask + 1);
+	/* Before the first pool there are no extras. Shared memory that is only
+	 * looked at takes pages as well, and this is megabytes that may never
+	 * be used. */
+	if (s->epoch != 0)
+		clear_buckets(
+		    h, h->l->extra_buckets_at, h->l->extra_bucket_mask + 1);
 }
 
 /* Only those who wait, or have a grant, are truth. */

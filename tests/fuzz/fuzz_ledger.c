@@ -451,7 +451,7 @@ step_mend(struct machine *m)
 {
 	struct hold h = shard_lock(m->l, pick(m, LEDGER_SHARDS));
 
-	h.s->epoch = 0;
+	h.s->epoch = UINT64_MAX;
 	shard_unlock(&h);
 }
 

@@ -463,12 +463,12 @@ run(enum pool_order order)
 }
 
 Test(ledger_churn, half_an_hour_loses_no_slot_and_surprises_nobody,
-    .timeout = 100)
+    .timeout = 500)
 {
 	run(POOL_PACKED);
 }
 
-Test(ledger_churn, half_an_hour_in_hashed_order_loses_no_slot, .timeout = 100)
+Test(ledger_churn, half_an_hour_in_hashed_order_loses_no_slot, .timeout = 500)
 {
 	run(POOL_HASHED);
 }

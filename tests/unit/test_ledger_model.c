@@ -612,7 +612,7 @@ step(struct model *m)
 		step_lease(m, h);
 }
 
-Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 100)
+Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 500)
 {
 	struct model *m = calloc(1, sizeof(*m));
 	struct ledger_totals totals;

@@ -248,7 +248,7 @@ set_pool(struct ledger *l, unsigned version)
 }
 
 Test(ledger_processes, killed_anywhere_they_leave_a_ledger_that_is_true,
-    .timeout = 100)
+    .timeout = 500)
 {
 	struct ledger *l = fixture_ledger(4000, 1000);
 	struct claims *claims = new_claims();
@@ -357,7 +357,7 @@ may_trace(void)
 }
 
 Test(ledger_processes, killed_after_any_instruction_they_leave_it_true,
-    .timeout = 100)
+    .timeout = 500)
 {
 	struct worker w = { .number = 1 };
 	struct ledger_totals totals;
@@ -471,7 +471,7 @@ die_in_queue(struct ledger *l, enum queue_step step, unsigned steps)
 	return ended;
 }
 
-Test(ledger_processes, killed_in_a_queue_they_leave_it_true, .timeout = 100)
+Test(ledger_processes, killed_in_a_queue_they_leave_it_true, .timeout = 500)
 {
 	struct ledger *l = fixture_ledger(4000, 1000);
 	uint64_t seed = (uint64_t)time(NULL) ^ (uint64_t)getpid();
