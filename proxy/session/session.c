@@ -87,19 +87,27 @@ log_target(const struct session *s)
  * given back. */
 struct ending {
 	struct addr source;
-	uint64_t since_epoch_ms, epoch_ms; /* the port's, and of the end */
+	uint64_t since_epoch_ms, epoch_ms, duration_ms; /* since: the port's */
 };
+
+static uint64_t
+clock_ms(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
 
 static struct ending
 note_ending(const struct session *s)
 {
 	struct ending e = { .source = s->out.source,
 		.since_epoch_ms = s->out.since_epoch_ms };
-	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	e.epoch_ms =
-	    (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	/* Not the pass's time, or `start` could come out after `since`. */
+	e.epoch_ms = clock_ms(CLOCK_REALTIME);
+	e.duration_ms = clock_ms(CLOCK_MONOTONIC) - s->start_ms;
 	return e;
 }
 
@@ -108,7 +116,6 @@ log_session(const struct session *s, const struct ending *ending)
 {
 	struct log *log = s->env->log;
 	const struct close_row *row = close_row(s->reason);
-	uint64_t duration_ms = loop_now(s->env->loop) - s->start_ms;
 
 	if (!s->env->config->log_access || !log_wants(log, row->level))
 		return;
@@ -125,11 +132,11 @@ log_session(const struct session *s, const struct ending *ending)
 	log_addr(log, "source", &ending->source);
 	log_number(log, "bytes_up", s->relay.up.bytes);
 	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
-	log_time(log, "start", ending->epoch_ms - duration_ms);
+	log_time(log, "start", ending->epoch_ms - ending->duration_ms);
 	if (ending->source.family != ADDR_NONE)
 		log_time(log, "since", ending->since_epoch_ms);
 	log_time(log, "end", ending->epoch_ms);
-	log_number(log, "duration_ms", duration_ms);
+	log_number(log, "duration_ms", ending->duration_ms);
 	if (s->waited_ms != 0)
 		log_number(log, "waited_ms", s->waited_ms);
 	log_text(log, "reason", row->label);

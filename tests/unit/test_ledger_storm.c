@@ -57,6 +57,8 @@ struct spot {
 	 * nobody. */
 	_Atomic uint64_t claim;
 	_Atomic uint64_t cools_until;
+	/* It may cool: its holder died in the return, or just behind it. */
+	_Atomic uint64_t maybe_until;
 };
 
 enum wrong {
@@ -435,8 +437,11 @@ bury(struct storm *s, uint8_t number)
 	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 	    "worker %u ended by itself: %x", number, status);
 	/* It may not have got to the ledger with that. */
-	if (slate->returning != 0)
+	if (slate->returning != 0) {
 		spots[slate->returning - 1].cools_until = 0;
+		spots[slate->returning - 1].maybe_until =
+		    s->now_ms + LEDGER_LONG_MS;
+	}
 	for (unsigned i = 0; i < POOLS * TARGETS * SLOTS; i++) {
 		uint64_t claim = spots[i].claim;
 
@@ -535,8 +540,9 @@ state_of(struct storm *s, unsigned pool, unsigned target)
 			 !is_reversed(s, pool, target, i)) {
 			st.free++;
 			/* It may wait as long as what it was put behind. */
-			st.maybe +=
-			    rest + 2 * LEDGER_LONG_MS > s->now_ms && rest != 0;
+			st.maybe += spot->maybe_until > s->now_ms ||
+				    (rest + 2 * LEDGER_LONG_MS > s->now_ms &&
+					rest != 0);
 		}
 	}
 	return st;
