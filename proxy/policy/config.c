@@ -315,7 +315,7 @@ static const struct option options[OPTION_COUNT] = {
 	    .offset = PROXY_FIELD(control_mode) },
 	[OPTION_CONTROL_GROUP] = { SECTION_CONTROL, "group", "auto|NAME",
 	    "auto", NULL,
-	    "The group it belongs to; auto: the group of the workers' account.",
+	    "The group it belongs to; auto: fourfold where there is one.",
 	    config_value_account, .offset = PROXY_FIELD(control_group) },
 
 	[OPTION_LEVEL] = { SECTION_LOG, "level", "error|warning|info|debug",
