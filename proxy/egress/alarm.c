@@ -27,7 +27,8 @@
  * slots and times fit 63 bits. */
 #define APART_MS 86400000
 
-/* A target with fewer slots is only ever exhausted: each is a large part. */
+/* A target with fewer slots is only ever exhausted, and only when somebody was
+ * refused: each slot is a large part. */
 #define SLOTS_MIN 8
 
 /* In percent: in use, before exhaustion is predicted, and before a target is
@@ -406,7 +407,8 @@ static void
 apply_exhausted(
     struct alarms *a, struct watch *w, struct change c, bool was_full)
 {
-	c.begins = was_full || c.used >= c.of;
+	/* With one port, each target in use has none left: that is no news. */
+	c.begins = was_full || (c.used >= c.of && c.of >= SLOTS_MIN);
 	if (c.begins || reaches(c.used, c.of, RECOVERED_BELOW))
 		w->calm_ms = UINT64_MAX;
 	else if (w->calm_ms == UINT64_MAX)
@@ -422,10 +424,10 @@ is_far(const struct alarms *a, uint32_t used, uint32_t slots)
 {
 	const struct alarm_levels *l = &a->levels;
 
-	if (used >= slots)
-		return slots == 0;
 	if (slots < SLOTS_MIN)
 		return true;
+	if (used >= slots)
+		return false;
 	if (l->target != 0 && reaches(used, slots, l->target))
 		return false;
 	if (l->target_critical != 0 && reaches(used, slots, l->target_critical))

@@ -27,7 +27,8 @@ enum alarm_kind {
 const char *alarm_label(enum alarm_kind kind);
 
 /* In percent; 0: that alarm is off. A target with fewer than 8 slots is only
- * ever exhausted: each of them is a large part. */
+ * ever exhausted, and only when a lease was not to be had: each slot is a large
+ * part. */
 struct alarm_levels {
 	unsigned target, target_critical, cooling, strangers, descriptors;
 	uint64_t exhaustion_ms;

@@ -587,7 +587,7 @@ uses_port(struct hold *h, uint32_t n, void *arg)
 	default:
 		return false;
 	}
-	return target_word(t) != 0 && target_pool(t) == use->pool;
+	return target_is_used(t) && target_pool(t) == use->pool;
 }
 
 bool

@@ -5,6 +5,7 @@
  * broken off at any point and begun again.
  */
 #include <stddef.h>
+#include <string.h>
 
 #include "egress/ledger_queue.h"
 
@@ -184,10 +185,7 @@ clear_buckets(struct hold *h, uint64_t at, uint32_t count)
 	uint32_t *buckets =
 	    (uint32_t *)ledger_at(h->l, at) + (size_t)h->shard * count;
 
-	for (uint32_t i = 0; i < count; i++) {
-		if (buckets[i] != 0) /* a page never used stays so */
-			buckets[i] = 0;
-	}
+	memset(buckets, 0, count * sizeof(*buckets));
 }
 
 static void
@@ -203,6 +201,10 @@ clear_shard(struct hold *h)
 	atomic_store(&s->waiting, 0);
 	for (unsigned i = 0; i < RECORD_STATES; i++)
 		s->count[i] = 0;
+	/* Before the first pool nothing is leased. Shared memory that is only
+	 * read takes pages as well: megabytes, of a ledger not used yet. */
+	if (s->epoch == 0)
+		return;
 	clear_buckets(h, h->l->buckets_at, h->l->bucket_mask + 1);
 	clear_buckets(h, h->l->extra_buckets_at, h->l->extra_bucket_mask + 1);
 }

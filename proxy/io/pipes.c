@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Spare pipes that nobody took for so long are closed. */
+/* Spare pipes that nobody took for so long are closed. When no good one is to
+ * be had, the next one is asked for after as long. */
 #define LOOK_MS 1000
 
 static void
@@ -45,7 +46,7 @@ on_look(struct timeout *timer)
 void
 pipes_init(struct pipes *p, struct loop *l)
 {
-	*p = (struct pipes){ .loop = l };
+	*p = (struct pipes){ .loop = l, .least = PIPE_LEAST_BYTES };
 	list_init(&p->spare);
 	timeout_init(&p->timer);
 	loop_class_init(l, &p->look, LOOK_MS, on_look);
@@ -59,27 +60,44 @@ pipes_fini(struct pipes *p)
 	timeout_cancel(&p->timer);
 }
 
+static bool
+open_fds(struct pipes *p, int fds[2], size_t *bytes)
+{
+	int got;
+
+	if (p->open == PIPES_MAX || loop_now(p->loop) < p->poor_until_ms)
+		return false;
+	p->poor_until_ms = loop_now(p->loop) + LOOK_MS;
+	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
+		return false;
+	(void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
+	got = fcntl(fds[1], F_GETPIPE_SZ);
+	if (got > 0 && (size_t)got >= p->least) {
+		*bytes = (size_t)got;
+		p->poor_until_ms = 0;
+		return true;
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return false;
+}
+
 static struct pipe *
 open_pipe(struct pipes *p)
 {
 	struct pipe *pipe;
-	int fds[2], bytes;
+	size_t bytes;
+	int fds[2];
 
-	if (p->open == PIPES_MAX || pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
+	if (!open_fds(p, fds, &bytes))
 		return NULL;
-	/* Best effort: less does, too. */
-	(void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
-	bytes = fcntl(fds[1], F_GETPIPE_SZ);
 	pipe = malloc(sizeof(*pipe));
-	if (pipe == NULL || bytes <= 0) {
-		free(pipe);
+	if (pipe == NULL) {
 		close(fds[0]);
 		close(fds[1]);
 		return NULL;
 	}
-	*pipe = (struct pipe){
-		.in = fds[1], .out = fds[0], .bytes = (size_t)bytes
-	};
+	*pipe = (struct pipe){ .in = fds[1], .out = fds[0], .bytes = bytes };
 	link_init(&pipe->link);
 	p->open++;
 	return pipe;

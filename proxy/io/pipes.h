@@ -17,8 +17,9 @@
 #define PIPES_MAX 16
 
 /* Asked for; the kernel may give less (fs.pipe-max-size,
- * fs.pipe-user-pages-soft). */
-#define PIPE_BYTES (1024 * 1024)
+ * fs.pipe-user-pages-soft), and below the least a copy is faster. */
+#define PIPE_BYTES       (1024 * 1024)
+#define PIPE_LEAST_BYTES (256 * 1024)
 
 struct pipe {
 	struct link link; /* in pipes->spare */
@@ -32,6 +33,8 @@ struct pipes {
 	size_t open; /* spare or lent out */
 	size_t used; /* spare ones taken in one go since the last look, most */
 	size_t lent;
+	size_t least;           /* bytes of a pipe that is worth it */
+	uint64_t poor_until_ms; /* the kernel gave less: not asked before */
 	struct timeout_class look;
 	struct timeout timer; /* armed while there is a spare one */
 };

@@ -257,7 +257,8 @@ static const struct option options[OPTION_COUNT] = {
 	    config_value_duration_or_off, PROXY_FIELD(keepalive_ms),
 	    .min = 1000, .max = 9 * HOUR_MS },
 
-	[OPTION_SPLICE] = { SECTION_RELAY, "splice", "no|yes|auto", "no", NULL,
+	[OPTION_SPLICE] = { SECTION_RELAY, "splice", "no|yes|auto", "auto",
+	    NULL,
 	    "Whether bytes go through pipes within the kernel (splice) in "
 	    "place "
 	    "of a copy; auto: where much is under way.",

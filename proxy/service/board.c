@@ -15,6 +15,8 @@ board_writer_init(struct board_writer *w, struct board *board, struct log *log,
 		.log = log,
 		.pool_names = pool_names,
 		.rounds = ADOPTION_ROUNDS };
+	/* This observer will see them again. */
+	atomic_store(&board->beyond, 0);
 }
 
 static bool
@@ -83,7 +85,8 @@ log_alarm(struct board_writer *w, const struct alarm_event *event,
 
 /* ---- entries ---- */
 
-static void
+/* False: there is no room. */
+static bool
 enter(struct board_writer *w, const struct alarm_event *event)
 {
 	for (size_t i = 0; i < BOARD_MAX; i++) {
@@ -98,8 +101,9 @@ enter(struct board_writer *w, const struct alarm_event *event)
 		e->since_ms = event->since_ms;
 		w->ours[i] = true;
 		atomic_store_explicit(&e->active, true, memory_order_release);
-		return;
+		return true;
 	}
+	return false;
 }
 
 static void
@@ -109,42 +113,82 @@ leave(struct board_writer *w, struct board_entry *e)
 	atomic_store_explicit(&e->active, false, memory_order_release);
 }
 
+static void
+begin(struct board_writer *w, const struct alarm_event *event, uint64_t now_ms)
+{
+	struct board_entry *e = find(w->board, event);
+
+	if (e != NULL) {
+		w->ours[e - w->board->entries] = true;
+		return;
+	}
+	atomic_fetch_add(&w->board->begun[event->kind], 1);
+	if (enter(w, event))
+		log_alarm(w, event, event->since_ms, now_ms);
+	else
+		atomic_fetch_add(&w->board->beyond, 1);
+}
+
+static void
+end(struct board_writer *w, const struct alarm_event *event, uint64_t now_ms)
+{
+	struct board_entry *e = find(w->board, event);
+
+	if (e == NULL) {
+		if (atomic_load(&w->board->beyond) > 0)
+			atomic_fetch_sub(&w->board->beyond, 1);
+		return;
+	}
+	leave(w, e);
+	log_alarm(w, event, e->since_ms, now_ms);
+}
+
 void
 board_event(
     struct board_writer *w, const struct alarm_event *event, uint64_t now_ms)
 {
-	struct board_entry *e = find(w->board, event);
-	uint64_t since_ms = e != NULL ? e->since_ms : event->since_ms;
+	if (event->begins)
+		begin(w, event, now_ms);
+	else
+		end(w, event, now_ms);
+}
 
-	if (event->begins && e != NULL) {
-		w->ours[e - w->board->entries] = true;
+/* One line where there begin to be such and one where there are none; and when
+ * they have doubled. */
+static void
+log_beyond(struct board_writer *w)
+{
+	uint64_t beyond = atomic_load(&w->board->beyond);
+	struct log *log = w->log;
+
+	if (beyond == w->beyond_logged ||
+	    (beyond > 0 && beyond < 2 * w->beyond_logged))
 		return;
-	}
-	if (event->begins) {
-		atomic_fetch_add(&w->board->begun[event->kind], 1);
-		enter(w, event);
-	} else if (e != NULL) {
-		leave(w, e);
-	}
-	log_alarm(w, event, since_ms, now_ms);
+	w->beyond_logged = beyond;
+	log_begin(log, beyond > 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+	    "alarms_beyond");
+	log_number(log, "logged", BOARD_MAX);
+	log_number(log, "more", beyond);
+	log_end(log);
 }
 
 void
 board_round(struct board_writer *w, uint64_t now_ms)
 {
+	log_beyond(w);
 	if (w->rounds == 0 || --w->rounds != 0)
 		return;
 	for (size_t i = 0; i < BOARD_MAX; i++) {
 		struct board_entry *e = &w->board->entries[i];
-		struct alarm_event end = { .begins = false,
+		struct alarm_event gone = { .begins = false,
 			.full_in_ms = UINT64_MAX };
 
 		if (!is_active(e) || w->ours[i])
 			continue;
-		end.kind = (enum alarm_kind)e->kind;
-		end.subject = e->subject;
-		end.of = e->of;
+		gone.kind = (enum alarm_kind)e->kind;
+		gone.subject = e->subject;
+		gone.of = e->of;
 		leave(w, e);
-		log_alarm(w, &end, e->since_ms, now_ms);
+		log_alarm(w, &gone, e->since_ms, now_ms);
 	}
 }

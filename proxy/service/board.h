@@ -2,7 +2,9 @@
 /*
  * board: which alarms are active, in shared memory, and the lines of the log
  * that say so: one where an alarm begins and one where it ends, though the
- * observer that watches may have been replaced meanwhile.
+ * observer that watches may have been replaced meanwhile. A hundred thousand
+ * targets may be full at once: when the board is, one line says how many more
+ * there are.
  */
 #ifndef FOURFOLD_BOARD_H
 #define FOURFOLD_BOARD_H
@@ -13,7 +15,7 @@
 #include "egress/alarm.h"
 #include "egress/pool.h"
 
-#define BOARD_MAX 256 /* entries; what is beyond is only logged */
+#define BOARD_MAX 256 /* entries; what is beyond is only counted */
 
 struct board_entry {
 	_Atomic bool active; /* the others are valid; set last */
@@ -26,6 +28,7 @@ struct board_entry {
 /* Zeroed at first. */
 struct board {
 	_Atomic uint64_t begun[ALARM_KINDS]; /* so far */
+	_Atomic uint64_t beyond;             /* active, and had no room */
 	struct board_entry entries[BOARD_MAX];
 };
 
@@ -35,7 +38,8 @@ struct board_writer {
 	struct log *log;
 	const char (*pool_names)[POOL_NAME_MAX + 1]; /* by id */
 	bool ours[BOARD_MAX]; /* this observer's alarms have it, too */
-	unsigned rounds;      /* until what is not ours has ended */
+	uint64_t beyond_logged;
+	unsigned rounds; /* until what is not ours has ended */
 };
 
 void board_writer_init(struct board_writer *w, struct board *board,

@@ -6,7 +6,8 @@
 
 #include "service/shared.h"
 
-/* Descriptors of a worker that are not sessions': libraries, logs, lookups. */
+/* Descriptors of a worker that are not sessions': libraries, logs, lookups,
+ * pipes. */
 #define SPARE_DESCRIPTORS 128
 
 /* What max-sessions can be. */

@@ -247,7 +247,7 @@ put_alarm(struct columns *c, const json_t *alarm)
 }
 
 static void
-print_alarms(const json_t *alarms, FILE *out)
+print_alarms(const json_t *alarms, long long more, FILE *out)
 {
 	static const char *const titles[] = { "ALARM", "OF", "BEGAN AT", "",
 		"SINCE", NULL };
@@ -261,6 +261,8 @@ print_alarms(const json_t *alarms, FILE *out)
 	put_titles(&c, titles);
 	json_array_foreach(alarms, i, alarm) put_alarm(&c, alarm);
 	print_table(&c, out);
+	if (more > 0)
+		fprintf(out, "  and %lld more\n", more);
 }
 
 void
@@ -270,7 +272,8 @@ dashboard_print(const json_t *status, FILE *out)
 	print_counts(json_object_get(status, "closed"), "  ended     ", out);
 	print_counts(
 	    json_object_get(status, "alarms_begun"), "  raised    ", out);
-	print_alarms(json_object_get(status, "alarms"), out);
+	print_alarms(json_object_get(status, "alarms"),
+	    number(status, "alarms_beyond"), out);
 	print_egresses(json_object_get(status, "egresses"), out);
 	print_targets(json_object_get(status, "targets"), out);
 }

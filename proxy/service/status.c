@@ -260,7 +260,7 @@ status_json(const struct view *v, size_t top, size_t addresses)
 	if (census_take(&c, v->ledger, v->now_ms, top) != 0)
 		return NULL;
 	o = json_pack("{s:s, s:i, s:s, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:o, "
-		      "s:o, s:o, s:o, s:o, s:o}",
+		      "s:o, s:o, s:o, s:o, s:o, s:I}",
 	    "version", FOURFOLD_VERSION, "pid", (int)v->master, "started",
 	    view_time(v, v->started_ms, started), "uptime_s",
 	    integer((v->now_ms - v->started_ms) / 1000), "sessions", "now",
@@ -269,7 +269,8 @@ status_json(const struct view *v, size_t top, size_t addresses)
 	    counters_json(v), "closed", closed_json(v), "sharing",
 	    sharing_json(&c), "ledger", ledger_json(v, &c), "egresses",
 	    pools_json(v, &c, addresses), "targets", targets_json(v, &c),
-	    "alarms", alarms_json(v), "alarms_begun", alarms_begun_json(v));
+	    "alarms", alarms_json(v), "alarms_begun", alarms_begun_json(v),
+	    "alarms_beyond", integer(stats_get(&v->shared->board.beyond)));
 	census_fini(&c);
 	return o;
 }

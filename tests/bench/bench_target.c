@@ -170,13 +170,15 @@ on_acceptable(struct side *side, uint32_t events)
 }
 
 static void
-run_process(const int *listeners, _Atomic uint64_t *taken)
+run_process(const int *listeners, enum service first, enum service end,
+    _Atomic uint64_t *taken)
 {
 	struct process p = { .set = net_open_set(),
 		.source = flow_open_source(),
 		.taken = taken };
 
-	for (unsigned i = 0; i < SERVICE_COUNT; i++) {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned i = first; i < end; i++) {
 		struct end *e = new_end(&p, (enum service)i);
 
 		e->side.ready = on_acceptable;
@@ -186,28 +188,35 @@ run_process(const int *listeners, _Atomic uint64_t *taken)
 		net_turn(p.set, -1);
 }
 
+static void
+fork_process(struct targets *t, const int *listeners, enum service first,
+    enum service end)
+{
+	unsigned i = t->count++;
+
+	t->pids[i] = fork();
+	if (t->pids[i] < 0)
+		net_die("fork", errno);
+	if (t->pids[i] == 0)
+		run_process(listeners, first, end, &t->taken[i]);
+}
+
 void
-targets_start(struct targets *t, uint16_t port, unsigned count)
+targets_start(struct targets *t, uint16_t port, unsigned echoes)
 {
 	int listeners[SERVICE_COUNT];
 
-	must(count <= TARGET_PROCESSES_MAX);
-	*t = (struct targets){ .port = port, .count = count };
-	t->taken = mmap(NULL, count * sizeof(*t->taken), PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(echoes < TARGET_PROCESSES_MAX);
+	*t = (struct targets){ .port = port };
+	t->taken = mmap(NULL, (echoes + 1) * sizeof(*t->taken),
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (t->taken == MAP_FAILED)
 		net_die("mmap", errno);
 	for (unsigned i = 0; i < SERVICE_COUNT; i++)
 		listeners[i] = net_listen((uint16_t)(port + i));
-	for (unsigned i = 0; i < count; i++) {
-		t->pids[i] = fork();
-		if (t->pids[i] < 0)
-			net_die("fork", errno);
-		if (t->pids[i] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			run_process(listeners, &t->taken[i]);
-		}
-	}
+	for (unsigned i = 0; i < echoes; i++)
+		fork_process(t, listeners, SERVICE_ECHO, SERVICE_SINK);
+	fork_process(t, listeners, SERVICE_SINK, SERVICE_COUNT);
 	for (unsigned i = 0; i < SERVICE_COUNT; i++)
 		close(listeners[i]);
 }

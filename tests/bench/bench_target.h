@@ -21,7 +21,7 @@ enum service {
 	SERVICE_COUNT,
 };
 
-#define TARGET_PROCESSES_MAX 16
+#define TARGET_PROCESSES_MAX 17
 
 struct targets {
 	uint16_t port; /* the first one */
@@ -31,8 +31,9 @@ struct targets {
 	_Atomic uint64_t *taken;
 };
 
-/* Forks `count` processes; targets_stop() ends them. */
-void targets_start(struct targets *t, uint16_t port, unsigned count);
+/* Forks `echoes` processes for ECHO and one for the rest, so that it is the
+ * proxy whose answers wait while bulk streams run. targets_stop() ends them. */
+void targets_start(struct targets *t, uint16_t port, unsigned echoes);
 void targets_stop(struct targets *t);
 
 uint64_t targets_taken(const struct targets *t);

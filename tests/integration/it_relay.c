@@ -22,7 +22,7 @@ it_needs(void)
 	return IT_ANY_HOST;
 }
 
-/* Bytes are copied, or go through pipes: what holds, holds for both. */
+/* Bytes are copied, or go through pipes, or as the relay finds it best. */
 #define TEST_MOVING(name)                     \
 	static void name(const char *splice); \
 	Test(relay, name##_copied)            \
@@ -32,6 +32,10 @@ it_needs(void)
 	Test(relay, name##_spliced)           \
 	{                                     \
 		name("yes");                  \
+	}                                     \
+	Test(relay, name##_by_itself)         \
+	{                                     \
+		name("auto");                 \
 	}                                     \
 	static void name(const char *splice)
 

@@ -171,7 +171,8 @@ Test(alarm, a_full_target_with_a_slot_released_and_taken_again_stays_exhausted)
 		struct fixture f;
 
 		setup_with(&f, &levels);
-		expect_sample(&f, slots, slots, "+target_exhausted");
+		sample(&f, SECOND, slots, slots, true);
+		expect_said(&f, "+target_exhausted");
 		for (unsigned j = 0; j < 30; j++) {
 			expect_sample(&f, slots - 1, slots, "");
 			expect_sample(&f, slots, slots, "");
@@ -212,11 +213,13 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	struct fixture f;
 
 	setup(&f);
-	for (uint32_t used = 0; used < 7; used++)
+	/* All in use is what one port is for. */
+	for (uint32_t used = 0; used <= 7; used++)
 		expect_sample(&f, used, 7, "");
-	cr_expect(alarms_ignores(f.a, 6, 7));
-	cr_expect_not(alarms_ignores(f.a, 7, 7));
-	expect_sample(&f, 7, 7, "+target_exhausted");
+	cr_expect(alarms_ignores(f.a, 7, 7));
+	cr_expect_not(alarms_ignores(f.a, 8, 8));
+	sample(&f, SECOND, 7, 7, true);
+	expect_said(&f, "+target_exhausted");
 	alarms_free(f.a);
 	/* One of eight is enough; a pool that shrinks has fewer. */
 	setup(&f);

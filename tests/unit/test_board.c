@@ -213,21 +213,31 @@ Test(board, the_same_target_of_another_pool_or_kind_is_another_alarm)
 	scene_free(s);
 }
 
-Test(board, what_finds_no_room_is_logged_all_the_same)
+Test(board, what_finds_no_room_is_counted_and_told_in_one_line)
 {
 	struct scene *s = scene_new();
 	struct alarm_event e = of_target("203.0.113.9:443", true, 5000);
 
-	for (unsigned i = 0; i < BOARD_MAX + 2; i++) {
+	for (unsigned i = 0; i < BOARD_MAX + 5; i++) {
 		e.subject.target.port = (uint16_t)(1000 + i);
 		tell(s, e, 5000);
 	}
 	cr_expect_eq(active(s), BOARD_MAX);
-	cr_expect_eq(lines(s), BOARD_MAX + 2);
+	cr_expect_eq(s->board.begun[ALARM_TARGET_HIGH], BOARD_MAX + 5);
+	cr_expect_eq(s->board.beyond, 5);
+	cr_expect_eq(lines(s), BOARD_MAX);
+	rounds(s, 5);
+	cr_expect_eq(lines(s), BOARD_MAX + 1);
+	expect_line(s, "level=warning event=alarms_beyond logged=256 more=5\n");
+	/* They end as they began: without a line of their own. */
 	e.begins = false;
-	tell(s, e, 6000);
-	cr_expect_eq(lines(s), BOARD_MAX + 3);
-	expect_line(s, "duration_ms=1000\n");
+	for (unsigned i = 0; i < 5; i++) {
+		e.subject.target.port = (uint16_t)(1000 + BOARD_MAX + i);
+		tell(s, e, 6000);
+	}
+	rounds(s, 3);
+	cr_expect_eq(lines(s), BOARD_MAX + 2);
+	expect_line(s, "level=info event=alarms_beyond logged=256 more=0\n");
 	cr_expect_eq(active(s), BOARD_MAX);
 	scene_free(s);
 }

@@ -121,7 +121,7 @@ Test(config, without_text_the_defaults_are_as_documented)
 	cr_expect_eq(c->half_closed_ms, 300000);
 	cr_expect_eq(c->idle_ms, 0);
 	cr_expect_eq(c->keepalive_ms, 60000);
-	cr_expect_eq(c->splice, CONFIG_SPLICE_NO);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_AUTO);
 	cr_expect_eq(c->buffer_bytes, 64 * 1024);
 	cr_expect_eq(c->max_buffer_bytes, 64 * 1024 * 1024);
 	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
@@ -276,7 +276,7 @@ Test(config, every_option_arrives_in_the_snapshot)
 					    "idle = 90m\n"
 					    "keepalive = off\n"
 					    "[relay]\n"
-					    "splice = auto\n"
+					    "splice = yes\n"
 					    "buffer = 128K\n"
 					    "max-buffer-memory = 2G\n"
 					    "[log]\n"
@@ -292,7 +292,7 @@ Test(config, every_option_arrives_in_the_snapshot)
 	cr_expect_eq(c->half_closed_ms, 2 * 86400000u);
 	cr_expect_eq(c->idle_ms, 90 * 60000);
 	cr_expect_eq(c->keepalive_ms, 0);
-	cr_expect_eq(c->splice, CONFIG_SPLICE_AUTO);
+	cr_expect_eq(c->splice, CONFIG_SPLICE_YES);
 	cr_expect_eq(c->buffer_bytes, 128 * 1024);
 	cr_expect_eq(c->max_buffer_bytes, UINT64_C(2) << 30);
 	cr_expect_eq(c->log_level, LOG_LEVEL_DEBUG);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "egress/ledger_layout.h"
+#include "egress/ledger_shard.h"
 #include "ledger_fixture.h"
 
 #define TARGET "203.0.113.9:443"
@@ -674,6 +674,16 @@ resident(struct ledger *l)
 	return count * 4096;
 }
 
+Test(ledger, before_the_first_lease_hardly_any_memory_is_there)
+{
+	struct ledger *l = fixture_ledger(1 << 18, 1 << 18);
+
+	fixture_set(l, 0, "192.0.2.1", 1, 60000);
+	cr_expect_leq(resident(l), 512U << 10, "%zu", resident(l));
+	expect_lease(l, TARGET, NOW, "192.0.2.1:1");
+	fixture_check(l);
+}
+
 #define MANY 40000
 
 Test(ledger, memory_is_as_large_as_promised_for_a_record_and_a_target)
@@ -702,4 +712,47 @@ Test(ledger, memory_is_as_large_as_promised_for_a_record_and_a_target)
 	cr_expect_leq(after - before, MANY * (64 + 64 + 4) + 64 * 2 * 16384UL,
 	    "%zu a lease and target", (after - before) / MANY);
 	cr_expect_lt(ledger_bytes(0, 0), 24 << 20);
+}
+
+/* Another target whose entry is in the same shard. */
+static struct addr
+neighbour_of(struct ledger *l, const struct addr *target)
+{
+	struct addr a = *target;
+	struct ledger_key own, other;
+
+	ledger_key_make(l, 1, target, &own);
+	do {
+		a.port++;
+		ledger_key_make(l, 0, &a, &other);
+	} while (other.shard != own.shard);
+	return a;
+}
+
+/* Its records go a few at a time; they are no pool's meanwhile. */
+Test(ledger, ports_of_a_target_that_was_forgotten_are_not_in_use)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool sticky = fixture_pool("192.0.2.1", 100, 139);
+	struct ledger_holder holder = { .worker = 1 };
+	struct addr target = fixture_at(TARGET);
+	struct addr other = neighbour_of(l, &target);
+	struct ledger_lease leases[40], lease;
+	struct ledger_target t;
+
+	fixture_set(l, 0, "192.0.2.2", 1000, 65535);
+	sticky.rules.sticky = POOL_STICKY_CLIENT;
+	cr_assert_eq(ledger_set_pool(l, 1, &sticky), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(leases); i++)
+		cr_assert_eq(fixture_lease(l, 1, TARGET, NOW, &leases[i]), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(leases); i++)
+		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
+	cr_expect(ledger_uses_ports(l, 1, 100, 139, NOW));
+	do {
+		cr_assert_eq(
+		    ledger_lease(l, 0, &other, &holder, NOW, &lease), 0);
+		ledger_target(l, 1, &target, NOW, &t);
+	} while (t.slots != 0);
+	cr_expect(!ledger_uses_ports(l, 0, 100, 139, NOW));
+	cr_expect(!ledger_uses_ports(l, 1, 100, 139, NOW));
 }

@@ -75,6 +75,26 @@ Test(pipes, there_are_so_many_and_no_more)
 	bench_close(&b);
 }
 
+Test(pipes, small_ones_are_none_and_not_asked_for_all_the_time)
+{
+	struct bench b;
+	struct pipe *p;
+	int fds;
+
+	bench_open(&b);
+	fds = pairs_open_fds();
+	b.pipes.least = SIZE_MAX;
+	cr_expect_null(pipes_take(&b.pipes));
+	cr_expect_eq(pairs_open_fds(), fds, "a descriptor is left");
+	b.pipes.least = 1;
+	cr_expect_null(pipes_take(&b.pipes), "it was asked a moment ago");
+	b.pipes.poor_until_ms = loop_now(&b.loop);
+	p = take(&b);
+	cr_expect_eq(b.pipes.poor_until_ms, 0);
+	pipes_give_back(&b.pipes, p);
+	bench_close(&b);
+}
+
 Test(pipes, one_with_bytes_is_closed)
 {
 	struct bench b;
