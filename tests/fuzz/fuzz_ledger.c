@@ -55,6 +55,7 @@ struct machine {
 	struct ledger_ticket stale_tickets[STALE];
 	unsigned stale;
 	uint64_t users_version;
+	bool few; /* cells: not everything can be counted */
 };
 
 static unsigned
@@ -195,7 +196,7 @@ keep(struct machine *m, const struct held *who, bool is_new)
 	if (!is_new)
 		return;
 	check_source(m, h);
-	if (m->pools[h->pool].rules.client_share != 0)
+	if (m->pools[h->pool].rules.client_share != 0 && !m->few)
 		check_share(m, h);
 }
 
@@ -585,9 +586,11 @@ begin(struct machine *m)
 		m->stale_leases[i].record = LEDGER_EMPTY_LEASE;
 		m->stale_tickets[i].cell = LEDGER_EMPTY_LEASE;
 	}
+	m->few = pick(m, 2) == 1;
 	m->l->targets.chunks = CHUNKS;
-	m->l->extras.chunks = m->l->records.chunks =
-	    pick(m, 2) == 0 ? CHUNKS : FEW_CHUNKS;
+	m->l->records.chunks = m->few ? FEW_CHUNKS : CHUNKS;
+	/* Else a chunk for each pool's target, at most in a shard each. */
+	m->l->extras.chunks = m->few ? FEW_CHUNKS : POOLS * TARGETS;
 	for (unsigned i = 0; i < POOLS; i++)
 		step_pool(m, i);
 }
