@@ -296,6 +296,49 @@ shard_mirrors(const struct hold *h, uint32_t target)
 							       : 0;
 }
 
+/* Leases, and looks at the way back: -EAGAIN when that one is leased. */
+static int
+lease_once(struct ledger *l, const struct ledger_key *k,
+    const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
+    struct ledger_lease *out)
+{
+	struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
+	struct hold h = shard_lock(l, k->shard);
+	int error = shard_lease(&h, k, target, tenant, now_ms, &lease);
+	uint64_t pools = 0; /* where the reverse may be leased */
+
+	if (error == 0)
+		pools =
+		    shard_mirrors(&h, ledger_record(l, lease.record)->target);
+	shard_unlock(&h);
+	if (error != 0)
+		return error;
+	if (!ledger_confirm(l, pools, target, now_ms, &lease))
+		return -EAGAIN;
+	*out = lease;
+	return 0;
+}
+
+/* The same when there was no memory: one shard after the other forgets, from
+ * the target's own on, until there is. */
+static int
+lease_in_want(struct ledger *l, const struct ledger_key *k,
+    const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
+    struct ledger_lease *out)
+{
+	int error = -ENFILE;
+
+	for (uint32_t i = 0; i < LEDGER_SHARDS && error == -ENFILE; i++) {
+		struct hold h = shard_lock(l, (k->shard + i) % LEDGER_SHARDS);
+		bool any = shard_forget(&h, now_ms);
+
+		shard_unlock(&h);
+		if (any)
+			error = lease_once(l, k, target, tenant, now_ms, out);
+	}
+	return error;
+}
+
 int
 ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
     const struct ledger_holder *holder, uint64_t now_ms,
@@ -303,6 +346,7 @@ ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
 {
 	struct tenant tenant;
 	struct ledger_key k;
+	int error;
 
 	if (pool >= LEDGER_POOLS_MAX)
 		return -ENOENT;
@@ -310,24 +354,13 @@ ledger_lease(struct ledger *l, unsigned pool, const struct addr *target,
 	tenant_make(holder, &tenant);
 	ledger_key_make(l, pool, target, &k);
 	shard_prefetch(l, &k);
-	for (;;) {
-		struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
-		struct hold h = shard_lock(l, k.shard);
-		int error =
-		    shard_lease(&h, &k, target, &tenant, now_ms, &lease);
-		uint64_t pools = 0; /* where the reverse may be leased */
-
-		if (error == 0)
-			pools = shard_mirrors(
-			    &h, ledger_record(l, lease.record)->target);
-		shard_unlock(&h);
-		if (error != 0)
-			return error;
-		if (ledger_confirm(l, pools, target, now_ms, &lease)) {
-			*out = lease;
-			return 0;
-		}
-	}
+	do {
+		error = lease_once(l, &k, target, &tenant, now_ms, out);
+		if (error == -ENFILE)
+			error =
+			    lease_in_want(l, &k, target, &tenant, now_ms, out);
+	} while (error == -EAGAIN);
+	return error;
 }
 
 /* Into the queue of a target that is full or has one. */

@@ -110,7 +110,8 @@ bool ledger_get_pool(struct ledger *l, unsigned id, struct pool *out);
  *               full; also when others wait for it already, who may have
  *               what comes free
  *  -EDQUOT      the client or user holds its share of the target's slots
- *  -ENFILE      the ledger's memory is full
+ *  -ENFILE      the ledger's memory is full, and little in it is only
+ *               remembered
  *  -EAFNOSUPPORT the pool has no address of the target's family
  *  -ENOENT      there is no such pool
  * Never leases the slot that equals the target itself, nor one whose reverse

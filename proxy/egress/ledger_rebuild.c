@@ -300,6 +300,14 @@ hang_record(struct hold *h, uint32_t n, struct lane *lane)
 	lane->list[list] = n;
 }
 
+static bool
+is_forgotten(const struct hold *h, const struct record *r)
+{
+	return h->forget_ms != 0 && !record_is_held(r) &&
+	       (record_state(r) == RECORD_HOT ||
+		   record_when(r) <= h->forget_ms);
+}
+
 static void
 begin_record(struct hold *h, uint32_t n)
 {
@@ -310,7 +318,7 @@ begin_record(struct hold *h, uint32_t n)
 
 	if (record_state(r) != RECORD_FREE) {
 		h->s->count[record_state(r)]++;
-		if (!target_is_used(t))
+		if (!target_is_used(t) || is_forgotten(h, r))
 			drop_record(h, n);
 	}
 	if (record_state(r) == RECORD_FREE) {
@@ -546,4 +554,32 @@ shard_rebuild(struct hold *h, uint64_t epoch)
 	rebuild_queues(h);
 	each_cell(h, &h->l->targets, finish_target);
 	h->s->epoch = epoch;
+}
+
+/* Is it worth to go through `used` records for so many? */
+static bool
+is_worth(uint32_t count, uint32_t used)
+{
+	return (uint64_t)count * 8 >= used && count > 0;
+}
+
+bool
+shard_forget(struct hold *h, uint64_t now_ms)
+{
+	struct ledger *l = h->l;
+	const uint32_t *count = h->s->count;
+	uint32_t used = h->s->records.used;
+
+	if (!is_worth(
+		count[RECORD_HOT] + count[RECORD_BRIEF] + count[RECORD_LONG],
+		used))
+		return false;
+	h->forget_ms =
+	    is_worth(count[RECORD_HOT], used) ? now_ms : RECORD_WHEN_MASK;
+	shard_rebuild(h, h->s->epoch);
+	h->forget_ms = 0;
+	slab_trim(l, &l->records, &h->s->records, h->shard);
+	slab_trim(l, &l->targets, &h->s->targets, h->shard);
+	slab_trim(l, &l->extras, &h->s->extras, h->shard);
+	return true;
 }

@@ -65,7 +65,7 @@ target_addr(const struct target *t)
 struct hold
 shard_lock(struct ledger *l, uint32_t shard)
 {
-	struct hold h = { l, &l->shards[shard], shard };
+	struct hold h = { l, &l->shards[shard], shard, 0 };
 	int error = pthread_mutex_lock(&h.s->mutex);
 	uint64_t epoch = atomic_load_explicit(&l->epoch, memory_order_acquire);
 

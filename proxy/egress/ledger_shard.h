@@ -23,6 +23,9 @@ struct hold {
 	struct ledger *l;
 	struct shard *s;
 	uint32_t shard;
+	/* A rebuild keeps no hot record, nor one that has cooled by then; 0: it
+	 * keeps all. */
+	uint64_t forget_ms;
 };
 
 void ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
@@ -97,6 +100,14 @@ void shard_return(
 
 /* Mends: makes all that is derived anew for the pools of `epoch`. */
 void shard_rebuild(struct hold *h, uint64_t epoch);
+
+/*
+ * For when there is no memory: forgets which slots were in use, also of targets
+ * in use, and if there is little to forget those that still cool as well (the
+ * kernel then is the judge). It takes as long as a rebuild; false, and not
+ * done, where little would come of it.
+ */
+bool shard_forget(struct hold *h, uint64_t now_ms);
 
 /* Pools in which the way back to the target may be leased, a bit each. */
 uint64_t shard_mirrors(const struct hold *h, uint32_t target);

@@ -119,21 +119,39 @@ give_back(
 	lower_hint(slab, chunk);
 }
 
+/* A chunk whose cells are all on the free list, if the shard has enough. */
+static void
+give_back_if_spare(
+    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t chunk)
+{
+	if (slab_used(l, slab, chunk) == 0 &&
+	    part->free_count >= LEDGER_CHUNK + KEEP_FREE &&
+	    (part->bump == part->bump_end ||
+		(part->bump_end - 1) / LEDGER_CHUNK != chunk))
+		give_back(l, slab, part, chunk);
+}
+
 void
 slab_give(
     struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
 {
-	uint32_t chunk = n / LEDGER_CHUNK;
 	uint16_t *used = used_of(l, slab, n);
 
 	push_free(l, slab, part, n);
 	must(*used > 0);
 	part->used--;
 	(*used)--;
-	if (*used == 0 && part->free_count >= LEDGER_CHUNK + KEEP_FREE &&
-	    (part->bump == part->bump_end ||
-		(part->bump_end - 1) / LEDGER_CHUNK != chunk))
-		give_back(l, slab, part, chunk);
+	give_back_if_spare(l, slab, part, n / LEDGER_CHUNK);
+}
+
+void
+slab_trim(
+    struct ledger *l, struct slab *slab, struct slab_part *part, unsigned shard)
+{
+	for (uint32_t chunk = 0; chunk < slab->chunks; chunk++) {
+		if (slab_owner(l, slab, chunk) == (int)shard)
+			give_back_if_spare(l, slab, part, chunk);
+	}
 }
 
 void

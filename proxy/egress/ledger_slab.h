@@ -27,6 +27,10 @@ void slab_refill(
 void slab_count(
     struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n);
 
+/* Gives chunks without a used cell back. */
+void slab_trim(struct ledger *l, struct slab *slab, struct slab_part *part,
+    unsigned shard);
+
 /* Whose is chunk `chunk`: the shard's number, or -1. */
 static inline int
 slab_owner(struct ledger *l, const struct slab *slab, uint32_t chunk)

@@ -559,6 +559,61 @@ Test(ledger, a_full_memory_forgets_what_only_cools_and_then_says_so)
 	fixture_check(l);
 }
 
+/* Bursts to many targets, of which some sessions stay open. */
+static void
+burst(struct ledger *l, unsigned target, enum ledger_release how,
+    struct ledger_lease kept[2])
+{
+	enum { BURST = 1000 };
+	static struct ledger_lease leases[BURST];
+	char text[ADDR_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "10.0.0.%u:443", target);
+	for (unsigned i = 0; i < BURST; i++)
+		cr_assert_eq(fixture_lease(l, 0, text, NOW, &leases[i]), 0,
+		    "target %u, lease %u", target, i);
+	for (unsigned i = 0; i < BURST; i++) {
+		if (i % 501 == 0)
+			kept[i / 501] = leases[i];
+		else
+			ledger_return(l, &leases[i], how, NOW);
+	}
+}
+
+/* What is held is held still, and nothing else is. */
+static void
+expect_bursts_fit(enum ledger_release how)
+{
+	struct ledger *l = fixture_ledger(10000, 1000);
+	struct ledger_lease kept[100][2], lease;
+	struct ledger_totals totals;
+
+	fixture_set(l, 0, "192.0.2.1", 1, 2000);
+	for (unsigned i = 0; i < 100; i++)
+		burst(l, i, how, kept[i]);
+	fixture_check(l);
+	ledger_totals(l, &totals);
+	cr_expect_eq(totals.held, 200);
+	for (unsigned i = 0; i < 1998; i++) {
+		cr_assert_eq(
+		    fixture_lease(l, 0, "10.0.0.0:443", NOW, &lease), 0);
+		cr_assert_neq(lease.source.port, kept[0][0].source.port);
+		cr_assert_neq(lease.source.port, kept[0][1].source.port);
+	}
+	expect_full(l, "10.0.0.0:443", NOW);
+	fixture_check(l);
+}
+
+Test(ledger, a_full_memory_forgets_what_was_used_of_targets_in_use)
+{
+	expect_bursts_fit(LEDGER_HOT);
+}
+
+Test(ledger, a_full_memory_forgets_what_cools_of_targets_in_use)
+{
+	expect_bursts_fit(LEDGER_LONG);
+}
+
 Test(ledger, the_least_recently_used_target_is_forgotten_first)
 {
 	struct ledger *l = fixture_ledger(1000, 1000);

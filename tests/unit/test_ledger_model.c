@@ -60,6 +60,7 @@ struct model {
 	const struct held *vain[WAITERS];
 	unsigned vain_count;
 	unsigned full, reversed, deaths, quotas, queued, granted, cancelled;
+	unsigned forgotten;
 	unsigned passed; /* leases past those who may not have them */
 };
 
@@ -578,6 +579,17 @@ step_owner_dies(struct model *m)
 	m->deaths++;
 }
 
+/* As if there were no memory. Not where what cools would be forgotten too. */
+static void
+step_forget(struct model *m)
+{
+	struct hold h = shard_lock(m->l, pick(m, LEDGER_SHARDS));
+
+	if (h.s->count[RECORD_HOT] * 8 >= h.s->records.used)
+		m->forgotten += shard_forget(&h, m->now_ms);
+	shard_unlock(&h);
+}
+
 static void
 check(struct model *m)
 {
@@ -631,6 +643,8 @@ step(struct model *m)
 		step_worker_dies(m);
 	if (pick(m, 3000) == 0)
 		step_owner_dies(m);
+	if (pick(m, 500) == 0)
+		step_forget(m);
 	if (pick(m, 50) == 0)
 		ledger_serve(m->l, m->now_ms);
 	if (m->waiting > 0 && pick(m, 200) == 0)
@@ -672,6 +686,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 500)
 	    m->granted, m->cancelled);
 	cr_expect_eq(totals.rebuilds, m->deaths);
 	cr_expect_gt(m->full, 0);
+	cr_expect_gt(m->forgotten, 0);
 	cr_expect_gt(m->reversed, 0);
 	cr_expect_gt(m->quotas, 0);
 	cr_expect_gt(m->granted, 0);
