@@ -460,11 +460,28 @@ has_timestamps(int fd)
 	       (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
 }
 
+/* Has the kernel both ends, and so holds the tuple in TIME_WAIT? */
+static bool
+is_time_wait(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int error = 0;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+	    info.tcpi_state != TCP_CLOSE)
+		return false;
+	len = sizeof(error);
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
+	       error == 0;
+}
+
 static enum ledger_release
 release_of(
     const struct outsock *o, const struct egress *e, enum outsock_end how)
 {
-	if (how == OUTSOCK_RESET)
+	if (how == OUTSOCK_RESET ||
+	    (how == OUTSOCK_RESET_LATE && !is_time_wait(o->fd)))
 		return LEDGER_HOT;
 	if (how == OUTSOCK_TARGET_FIRST)
 		return LEDGER_BRIEF;
@@ -487,7 +504,7 @@ outsock_close(
 	if (o->fd != -1) {
 		if (has_lease(o))
 			release = release_of(o, e, how);
-		if (how != OUTSOCK_RESET)
+		if (how != OUTSOCK_RESET && how != OUTSOCK_RESET_LATE)
 			outsock_set_abortive(o->fd, false);
 		close(o->fd);
 	}

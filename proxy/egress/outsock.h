@@ -49,7 +49,9 @@ struct outsock {
 
 /* How a socket ended, which decides how long its tuple must rest. */
 enum outsock_end {
-	OUTSOCK_RESET,        /* never connected, or either side reset */
+	OUTSOCK_RESET,      /* never connected, or either side reset */
+	OUTSOCK_RESET_LATE, /* we reset after our FIN: the target's may be here
+			       already, unread, and then nothing is reset */
 	OUTSOCK_TARGET_FIRST, /* the target's FIN came before ours */
 	OUTSOCK_WE_FIRST,     /* ours came first, or it is not clear */
 };

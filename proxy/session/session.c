@@ -6,7 +6,6 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "session/session_impl.h"
@@ -74,78 +73,6 @@ session_enter(struct session *s, enum session_state state)
 /* ---- the end ---- */
 
 static void
-log_target(const struct session *s)
-{
-	if (s->name != NULL)
-		log_format(
-		    s->env->log, "target", "%s:%u", s->name, s->asked.port);
-	else
-		log_addr(s->env->log, "target", &s->asked);
-}
-
-/* What the log says of a session's source port, as it is before the port is
- * given back. */
-struct ending {
-	struct addr source;
-	uint64_t since_epoch_ms, epoch_ms, duration_ms; /* since: the port's */
-};
-
-static uint64_t
-clock_ms(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static struct ending
-note_ending(const struct session *s)
-{
-	struct ending e = { .source = s->out.source,
-		.since_epoch_ms = s->out.since_epoch_ms };
-
-	/* Not the pass's time, or `start` could come out after `since`. */
-	e.epoch_ms = clock_ms(CLOCK_REALTIME);
-	e.duration_ms = clock_ms(CLOCK_MONOTONIC) - s->start_ms;
-	return e;
-}
-
-static void
-log_session(const struct session *s, const struct ending *ending)
-{
-	struct log *log = s->env->log;
-	const struct close_row *row = close_row(s->reason);
-
-	if (!s->env->config->log_access || !log_wants(log, row->level))
-		return;
-	log_begin(log, row->level, "session");
-	log_hex(log, "session", s->id);
-	if (s->door->is_unix)
-		log_text(log, "client", "unix");
-	else
-		log_addr(log, "client", &s->client_addr);
-	log_text(log, "user",
-	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
-	log_target(s);
-	log_addr(log, "resolved", &s->resolved);
-	log_addr(log, "source", &ending->source);
-	log_number(log, "bytes_up", s->relay.up.bytes);
-	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
-	log_time(log, "start", ending->epoch_ms - ending->duration_ms);
-	if (ending->source.family != ADDR_NONE)
-		log_time(log, "since", ending->since_epoch_ms);
-	log_time(log, "end", ending->epoch_ms);
-	log_number(log, "duration_ms", ending->duration_ms);
-	if (s->waited_ms != 0)
-		log_number(log, "waited_ms", s->waited_ms);
-	log_text(log, "reason", row->label);
-	if (s->error != 0)
-		log_error(log, "error", s->error);
-	log_end(log);
-}
-
-static void
 count_end(const struct session *s)
 {
 	struct stats *stats = s->env->stats;
@@ -187,6 +114,9 @@ close_legs(struct session *s, bool in_order)
 	if (in_order && s->out.fd != -1)
 		how = s->relay.target_first ? OUTSOCK_TARGET_FIRST
 					    : OUTSOCK_WE_FIRST;
+	else if (s->relay.up.ended && !s->relay.target_first &&
+		 s->reason != CLOSE_TARGET_RESET)
+		how = OUTSOCK_RESET_LATE;
 	outsock_close(&s->out, &s->env->egress, how, loop_now(s->env->loop));
 	if (in_order)
 		outsock_set_abortive(s->fd, false);
@@ -197,12 +127,12 @@ close_legs(struct session *s, bool in_order)
 void
 session_close(struct session *s, enum close_reason reason)
 {
-	struct ending ending;
+	struct session_ending ending;
 	bool in_order;
 
 	if (s->state == SESSION_CLOSED)
 		return;
-	ending = note_ending(s);
+	ending = session_note_ending(s);
 	in_order = ends_in_order(s, reason);
 	if (s->reason == CLOSE_NONE)
 		s->reason = reason;
@@ -223,7 +153,7 @@ session_close(struct session *s, enum close_reason reason)
 	s->env->count--;
 	session_enter(s, SESSION_CLOSED);
 	count_end(s);
-	log_session(s, &ending);
+	session_log(s, &ending);
 	loop_bury(s->env->loop, &s->place);
 	s->env->on_end(s->env->on_end_arg);
 }

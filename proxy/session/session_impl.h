@@ -63,6 +63,17 @@ void session_refuse(struct session *s, enum close_reason reason);
 void session_seek_target(
     struct session *s, const struct socks5_request *request);
 
+/* What the log says of a session's source port, as it is before the port is
+ * given back. */
+struct session_ending {
+	struct addr source;
+	uint64_t since_epoch_ms, epoch_ms, duration_ms; /* since: the port's */
+};
+struct session_ending session_note_ending(const struct session *s);
+
+/* Its line, if it is to have one. */
+void session_log(const struct session *s, const struct session_ending *ending);
+
 /* Counts the session for its client and its user; false when one of them has
  * what it may have, and the session was refused. */
 bool session_admit(struct session *s);

@@ -9,7 +9,11 @@
  * it is free again, one that is still refused cools for longer. Everywhere the
  * daemon's counters say in the end that it never tried what the kernel held.
  */
+#include <sys/socket.h>
+
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -432,6 +436,80 @@ Test(cooling, a_reload_reads_tw_reuse_anew)
 	client_finishes_first(&s, 2);
 	expect_long(&s, 2, 3);
 	cr_expect(kernel_holds(&s, 2));
+	scene_close(&s);
+}
+
+static void
+expect_end(int fd)
+{
+	char byte;
+
+	cr_assert_eq(recv(fd, &byte, 1, 0), 0);
+}
+
+/* Its end has arrived, and that of the other side before. */
+static bool
+has_closed(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+	return info.tcpi_state == TCP_CLOSE;
+}
+
+/* Both sides have ended in order, and the client resets before the daemon has
+ * read the target's end: the kernel holds the four numbers all the same. */
+Test(cooling, a_reset_that_comes_too_late_does_not_free_the_port)
+{
+	struct scene s;
+	struct pair p;
+
+	scene_open_wire(&s, "0");
+	open_session(&s, 0, &p);
+	peer_finish(p.client);
+	expect_end(p.target);
+	daemon_pause(s.daemon);
+	peer_reset(p.client);
+	peer_finish(p.target);
+	IT_EVENTUALLY(has_closed(p.target));
+	daemon_resume(s.daemon);
+	wait_for_end(&s, "reason=client_reset");
+	expect_long(&s, 0, 1);
+	cr_expect(kernel_holds(&s, 0));
+	close(p.target);
+	scene_close(&s);
+}
+
+/* The same where only our end was sent: the reset ends all. */
+Test(cooling, a_reset_after_our_end_alone_frees_the_port)
+{
+	struct scene s;
+	struct pair p;
+
+	scene_open_wire(&s, "0");
+	open_session(&s, 0, &p);
+	peer_finish(p.client);
+	expect_end(p.target);
+	peer_reset(p.client);
+	wait_for_end(&s, "reason=client_reset");
+	IT_EVENTUALLY(has_closed(p.target));
+	cr_expect(!kernel_holds(&s, 0));
+	expect_free(&s, 0);
+	close(p.target);
+	scene_close(&s);
+}
+
+/* Longer than the kernel needs, so that it is seen. */
+Test(cooling, a_cooldown_overrides_what_the_kernel_needs)
+{
+	struct scene s;
+
+	scene_open_wire_with(&s, "1", "cooldown = 2500ms\n");
+	expect_free_after(&s, 0, client_finishes_first(&s, 0), 2500);
+	/* Only of what we closed first. */
+	client_resets(&s, 0);
+	expect_free(&s, 0);
 	scene_close(&s);
 }
 

@@ -34,7 +34,7 @@
 #define DEATHS_IN_LOCK 1000
 #define DEATHS_MAX     50000
 #define KILL_EVERY     2500 /* operations, at most */
-#define STOP_EVERY     100  /* deaths */
+#define STOP_EVERY     20   /* deaths */
 #define LOOKS          20   /* for one to kill in a lock */
 
 #define POOLS      2
@@ -47,7 +47,7 @@
 #define WORKERS    4
 #define PARENT     (WORKERS + 1) /* as a worker's number */
 #define CLIENTS    3
-#define SHARE      15 /* percent, in pool 1 */
+#define SHARE      10 /* percent, in pool 1 */
 #define LEASES     150
 #define TICKETS    10
 

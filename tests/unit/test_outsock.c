@@ -623,6 +623,8 @@ ends_are_classed(void)
 	static const char ip[] = "192.0.2.10", at_ip[] = "192.0.2.10:80";
 
 	must(rest_of(lo, at_lo, OUTSOCK_RESET, 0) == 0);
+	/* Neither side has said anything. */
+	must(rest_of(lo, at_lo, OUTSOCK_RESET_LATE, 0) == 0);
 	must(rest_of(lo, at_lo, OUTSOCK_TARGET_FIRST, 0) == LEDGER_BRIEF_MS);
 	must(rest_of(lo, at_lo, OUTSOCK_WE_FIRST, 0) == LEDGER_LONG_MS);
 	must(rest_of(lo, at_lo, OUTSOCK_WE_FIRST, 1) == LEDGER_BRIEF_MS);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * access_log: the line that each session leaves.
+ */
+#include <time.h>
+
+#include "session/session_impl.h"
+
+static void
+log_target(const struct session *s)
+{
+	if (s->name != NULL)
+		log_format(
+		    s->env->log, "target", "%s:%u", s->name, s->asked.port);
+	else
+		log_addr(s->env->log, "target", &s->asked);
+}
+
+static uint64_t
+clock_ms(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct session_ending
+session_note_ending(const struct session *s)
+{
+	struct session_ending e = { .source = s->out.source,
+		.since_epoch_ms = s->out.since_epoch_ms };
+
+	/* Not the pass's time, or `start` could come out after `since`. */
+	e.epoch_ms = clock_ms(CLOCK_REALTIME);
+	e.duration_ms = clock_ms(CLOCK_MONOTONIC) - s->start_ms;
+	return e;
+}
+
+void
+session_log(const struct session *s, const struct session_ending *ending)
+{
+	struct log *log = s->env->log;
+	const struct close_row *row = close_row(s->reason);
+
+	if (!s->env->config->log_access || !log_wants(log, row->level))
+		return;
+	log_begin(log, row->level, "session");
+	log_hex(log, "session", s->id);
+	if (s->door->is_unix)
+		log_text(log, "client", "unix");
+	else
+		log_addr(log, "client", &s->client_addr);
+	log_text(log, "user",
+	    s->user != 0 ? s->env->config->users[s->user - 1].name : "-");
+	log_target(s);
+	log_addr(log, "resolved", &s->resolved);
+	log_addr(log, "source", &ending->source);
+	log_number(log, "bytes_up", s->relay.up.bytes);
+	log_number(log, "bytes_down", relay_bytes_down(&s->relay));
+	log_time(log, "start", ending->epoch_ms - ending->duration_ms);
+	if (ending->source.family != ADDR_NONE)
+		log_time(log, "since", ending->since_epoch_ms);
+	log_time(log, "end", ending->epoch_ms);
+	log_number(log, "duration_ms", ending->duration_ms);
+	if (s->waited_ms != 0)
+		log_number(log, "waited_ms", s->waited_ms);
+	log_text(log, "reason", row->label);
+	if (s->error != 0)
+		log_error(log, "error", s->error);
+	log_end(log);
+}
