@@ -144,6 +144,7 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 	error = init_mutexes(l);
 	if (error != 0)
 		return error;
+	ledger_set_reuse_delay(l, 1000);
 	l->layout = LEDGER_LAYOUT;
 	*out = l;
 	return 0;
@@ -421,6 +422,15 @@ ledger_queue(struct ledger *l, unsigned pool, const struct addr *target,
 	if (error == -EAGAIN) /* and was taken back: its giver has died */
 		return -EINPROGRESS;
 	return error == -ENOENT ? -EADDRINUSE : error;
+}
+
+void
+ledger_set_reuse_delay(struct ledger *l, uint64_t delay_ms)
+{
+	uint64_t cools_ms = delay_ms + LEDGER_PASS_MS;
+
+	atomic_store(&l->reusable_ms,
+	    cools_ms < LEDGER_LONG_MS ? cools_ms : LEDGER_LONG_MS);
 }
 
 void

@@ -41,7 +41,8 @@
  * a TIME_WAIT away when more than a second has gone since it began, which may
  * be a pass of the loop later than the time that we know.
  */
-#define LEDGER_BRIEF_MS 1100
+#define LEDGER_PASS_MS  100
+#define LEDGER_BRIEF_MS (1000 + LEDGER_PASS_MS)
 #define LEDGER_LONG_MS  62000
 
 struct ledger; /* the shared block, as mapped in this process */
@@ -51,8 +52,8 @@ enum ledger_release {
 	LEDGER_HOT,      /* reset or never connected: free at once */
 	LEDGER_BRIEF,    /* the target closed first: cools LEDGER_BRIEF_MS */
 	LEDGER_LONG,     /* we closed first: cools LEDGER_LONG_MS */
-	LEDGER_REUSABLE, /* we closed first, but the kernel takes the tuple over
-			    after LEDGER_BRIEF_MS */
+	LEDGER_REUSABLE, /* we closed first, but the kernel gives the tuple away
+			    after a while: see ledger_set_reuse_delay() */
 };
 
 /* Who has a lease; what `who`, `sessions` and the log say of it. */
@@ -161,6 +162,11 @@ bool ledger_take_wakes(struct ledger *l, uint64_t workers[LEDGER_WAKE_WORDS]);
 
 /* Was anything granted to the worker since it last asked? */
 bool ledger_take_mail(struct ledger *l, uint8_t worker);
+
+/* How long the kernel keeps a TIME_WAIT that may be taken over, in ms
+ * (net.ipv4.tcp_tw_reuse_delay, Linux 6.14); at first a second. LEDGER_REUSABLE
+ * cools a little longer. */
+void ledger_set_reuse_delay(struct ledger *l, uint64_t delay_ms);
 
 /* What a user may have of each target's slots: `share` percent at most (0: no
  * limit), and `reserve` of them are kept for it. It counts from the next

@@ -217,8 +217,9 @@ struct ledger {
 	uint32_t bucket_mask; /* a shard has so many buckets, less one */
 	uint32_t extra_bucket_mask;
 	_Atomic uint32_t address_count, named_count;
-	_Atomic uint64_t epoch;      /* grows with each change of a pool */
-	_Atomic uint64_t rest_until; /* no port rests from here on */
+	_Atomic uint64_t epoch;       /* grows with each change of a pool */
+	_Atomic uint64_t rest_until;  /* no port rests from here on */
+	_Atomic uint64_t reusable_ms; /* how long LEDGER_REUSABLE cools */
 	/* A worker was granted something and has not looked since; who of them
 	 * is still to be told. */
 	_Atomic uint8_t mail[LEDGER_WORKERS_MAX + 1];

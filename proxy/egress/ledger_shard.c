@@ -594,23 +594,31 @@ shard_lease(struct hold *h, const struct ledger_key *k,
 
 /* How long the slot cools, and the state that it is in meanwhile. */
 static uint64_t
-cooling_of(
-    const struct pool *p, enum ledger_release how, enum record_state *state)
+cooling_of(struct ledger *l, const struct pool *p, enum ledger_release how,
+    enum record_state *state)
 {
-	static const struct {
-		uint32_t cools_ms;
-		enum record_state state;
-	} ways[] = {
-		[LEDGER_HOT] = { 0, RECORD_HOT },
-		[LEDGER_BRIEF] = { LEDGER_BRIEF_MS, RECORD_BRIEF },
-		[LEDGER_LONG] = { LEDGER_LONG_MS, RECORD_LONG },
-		[LEDGER_REUSABLE] = { LEDGER_BRIEF_MS, RECORD_BRIEF },
-	};
+	uint64_t cools_ms = 0;
 
-	*state = ways[how].state;
-	if ((how != LEDGER_LONG && how != LEDGER_REUSABLE) ||
-	    p->rules.cooldown_ms == POOL_COOLDOWN_AUTO)
-		return ways[how].cools_ms;
+	switch (how) {
+	case LEDGER_HOT:
+		*state = RECORD_HOT;
+		return 0;
+	case LEDGER_BRIEF:
+		*state = RECORD_BRIEF;
+		return LEDGER_BRIEF_MS;
+	case LEDGER_LONG:
+		*state = RECORD_LONG;
+		cools_ms = LEDGER_LONG_MS;
+		break;
+	case LEDGER_REUSABLE:
+		cools_ms =
+		    atomic_load_explicit(&l->reusable_ms, memory_order_relaxed);
+		*state =
+		    cools_ms > LEDGER_BRIEF_MS ? RECORD_LONG : RECORD_BRIEF;
+		break;
+	}
+	if (p->rules.cooldown_ms == POOL_COOLDOWN_AUTO)
+		return cools_ms;
 	*state = RECORD_LONG;
 	return p->rules.cooldown_ms;
 }
@@ -632,7 +640,7 @@ put_back(struct hold *h, uint32_t n, const struct pool *p,
 		free_record(h, n);
 		return;
 	}
-	cools_ms = cooling_of(p, how, &state);
+	cools_ms = cooling_of(h->l, p, how, &state);
 	r->when_named = (now_ms + cools_ms) & RECORD_WHEN_MASK;
 	record_enter(h->s, r, state);
 	lane_put(h, r->target, lane, n);

@@ -96,9 +96,10 @@ judge_tw_reuse(struct advisor *a)
 		    h->tw_reuse == 2 ? " (targets on loopback aside)" : "");
 	if (h->tw_reuse != 0 && h->tw_reuse_ms > 1000)
 		say(a,
-		    "net.ipv4.tcp_tw_reuse_delay is %jd ms; ports are tried "
-		    "again after 1 s, in vain until then; this mends it: "
-		    "sysctl -w net.ipv4.tcp_tw_reuse_delay=1000",
+		    "net.ipv4.tcp_tw_reuse_delay is %jd ms; for so long a port "
+		    "whose connection we closed first rests before the same "
+		    "target gets it again; this mends it: sysctl -w "
+		    "net.ipv4.tcp_tw_reuse_delay=1000",
 		    (intmax_t)h->tw_reuse_ms);
 }
 

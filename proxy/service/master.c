@@ -93,6 +93,8 @@ start_children(struct master *m, struct reign *r)
 	r->order.identity = &r->identity;
 	r->order.control_socket = r->control.fd;
 	r->order.tw_reuse = r->snapshot.host.tw_reuse;
+	ledger_set_reuse_delay(
+	    m->base.ledger, (uint64_t)r->snapshot.host.tw_reuse_ms);
 	m->log.level = r->snapshot.config->log_level;
 	m->reign = r;
 	memcpy(m->base.pool_names, r->pool_names, sizeof(m->base.pool_names));

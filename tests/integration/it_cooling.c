@@ -406,6 +406,20 @@ Test(cooling, a_port_that_ended_first_rests_on_loopback_without_tw_reuse)
 	scene_close(&s);
 }
 
+/* A sysctl of Linux 6.14. */
+Test(cooling, a_port_rests_for_as_long_as_tw_reuse_is_delayed)
+{
+	struct scene s;
+
+	if (access("/proc/sys/net/ipv4/tcp_tw_reuse_delay", F_OK) != 0)
+		cr_skip_test("this kernel has no tcp_tw_reuse_delay");
+	scene_open_wire(&s, "1");
+	namespace_sysctl("ipv4/tcp_tw_reuse_delay", "2500");
+	daemon_reload(s.daemon);
+	expect_free_after(&s, 0, client_finishes_first(&s, 0), 2500);
+	scene_close(&s);
+}
+
 /* Where a side does not send timestamps, no TIME_WAIT is taken over. */
 Test(cooling, a_port_that_ended_first_rests_without_timestamps)
 {

@@ -120,6 +120,26 @@ Test(ledger, a_slot_cools_for_as_long_as_its_end_says)
 	fixture_check(l);
 }
 
+Test(ledger, what_the_kernel_gives_away_cools_for_as_long_as_that_takes)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct ledger_lease lease;
+
+	fixture_set(l, 0, "192.0.2.1", 100, 100);
+	lease = expect_lease(l, TARGET, NOW, "192.0.2.1:100");
+	ledger_return(l, &lease, LEDGER_REUSABLE, NOW);
+	expect_full(l, TARGET, NOW + LEDGER_BRIEF_MS - 1);
+	lease = expect_lease(l, TARGET, NOW + LEDGER_BRIEF_MS, "192.0.2.1:100");
+	ledger_set_reuse_delay(l, 5000);
+	ledger_return(l, &lease, LEDGER_REUSABLE, NOW);
+	expect_full(l, TARGET, NOW + 5000);
+	lease = expect_lease(l, TARGET, NOW + 5100, "192.0.2.1:100");
+	ledger_set_reuse_delay(l, UINT64_C(1) << 40);
+	ledger_return(l, &lease, LEDGER_REUSABLE, NOW);
+	expect_full(l, TARGET, NOW + LEDGER_LONG_MS - 1);
+	expect_lease(l, TARGET, NOW + LEDGER_LONG_MS, "192.0.2.1:100");
+}
+
 Test(ledger, a_cooled_slot_is_used_before_a_fresh_one)
 {
 	struct ledger *l = small();
