@@ -22,6 +22,8 @@ _Static_assert(LINE_MAX_BYTES <= PIPE_BUF, "a line is one write to a pipe");
 
 #define DAY_SECONDS 86400
 
+static const char hex_digits[] = "0123456789abcdef";
+
 /* What a burst takes beyond this goes back to the system; whole pages. */
 #define RESIDENT_BYTES (64 * 1024)
 
@@ -227,23 +229,32 @@ needs_quotes(const char *value, size_t len)
 	return len == 0;
 }
 
+static size_t
+escape(char to[4], unsigned char c)
+{
+	if (c >= ' ' && c < 0x7f && c != '"' && c != '\\') {
+		to[0] = (char)c;
+		return 1;
+	}
+	to[0] = '\\';
+	to[1] = (char)c;
+	if (c == '"' || c == '\\')
+		return 2;
+	to[1] = 'x';
+	to[2] = hex_digits[c >> 4];
+	to[3] = hex_digits[c & 15];
+	return 4;
+}
+
 static void
 put_quoted(struct log *log, const char *value, size_t len)
 {
+	char text[4];
+
 	put(log, "\"", 1);
 	/* Cut between characters, with room for the quote at the end. */
-	for (size_t i = 0; i < len && room_of(log) > strlen("\\x00"); i++) {
-		unsigned char c = (unsigned char)value[i];
-		char text[8];
-
-		if (c == '"' || c == '\\')
-			snprintf(text, sizeof(text), "\\%c", c);
-		else if (c < ' ' || c >= 0x7f)
-			snprintf(text, sizeof(text), "\\x%02x", c);
-		else
-			snprintf(text, sizeof(text), "%c", c);
-		put_text(log, text);
-	}
+	for (size_t i = 0; i < len && room_of(log) > sizeof(text); i++)
+		put(log, text, escape(text, (unsigned char)value[i]));
 	put(log, "\"", 1);
 }
 
@@ -285,7 +296,7 @@ log_hex(struct log *log, const char *key, uint64_t value)
 		return;
 	put_key(log, key);
 	do {
-		*--digit = "0123456789abcdef"[value & 15];
+		*--digit = hex_digits[value & 15];
 		value >>= 4;
 	} while (value != 0);
 	put(log, digit, (size_t)(text + sizeof(text) - digit));

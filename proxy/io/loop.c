@@ -31,13 +31,14 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	l->ticks = false;
 	LIST_EACH_SAFE (i, following, &l->classes)
 		fire_expired(l, container_of(i, struct timeout_class, link));
 	LIST_EACH_SAFE (i, following, &l->classes)
 		armed |= !list_is_empty(
 		    &container_of(i, struct timeout_class, link)->armed);
 	if (armed)
-		event_add(&l->tick, &tick_interval);
+		loop_come_back(l);
 }
 
 int
@@ -105,6 +106,18 @@ run_again(struct loop *l)
 	run_all(&now);
 }
 
+/* What has become ready meanwhile; false when nothing has, or when a task that
+ * is put off takes long: then the base's own events have their turn. */
+static bool
+run_round(struct loop *l)
+{
+	if (!list_is_empty(&l->again) || poller_run(&l->poller) == 0)
+		return false;
+	run_again(l);
+	l->now_ms = 0;
+	return true;
+}
+
 void
 loop_run(struct loop *l)
 {
@@ -116,6 +129,8 @@ loop_run(struct loop *l)
 			flags |= EVLOOP_NONBLOCK;
 		event_base_loop(l->base, flags);
 		run_again(l);
+		for (int i = 0; i < LOOP_ROUNDS && run_round(l); i++)
+			;
 		if (l->on_pass != NULL)
 			l->on_pass(l->on_pass_arg);
 		run_all(&l->dead);
@@ -132,8 +147,9 @@ loop_stop(struct loop *l)
 void
 loop_come_back(struct loop *l)
 {
-	if (!event_pending(&l->tick, EV_TIMEOUT, NULL))
+	if (!l->ticks)
 		event_add(&l->tick, &tick_interval);
+	l->ticks = true;
 }
 
 uint64_t

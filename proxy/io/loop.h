@@ -3,9 +3,10 @@
  * loop: one libevent base and what its passes need: the time, work put off to
  * the end of the pass, memory freed after it, and timeouts.
  *
- * A pass is one event_base_loop(EVLOOP_ONCE): callbacks run, then the tasks
- * that were put off, then `on_pass`, then the dead are freed. So an object that
- * ended stays readable until the pass ends.
+ * A pass is one event_base_loop(EVLOOP_ONCE) and a few rounds of the poller:
+ * callbacks run, then the tasks that were put off, and so again; then
+ * `on_pass`, then the dead are freed. So an object that ended stays readable
+ * until the pass ends.
  */
 #ifndef FOURFOLD_LOOP_H
 #define FOURFOLD_LOOP_H
@@ -18,6 +19,10 @@
 
 /* Timeouts are looked at this often, so they are late by up to this much. */
 #define LOOP_TICK_MS 100
+
+/* More of the poller's set that one pass looks at, while there is something:
+ * half the calls of going round by libevent. */
+#define LOOP_ROUNDS 3
 
 struct loop;
 
@@ -45,10 +50,11 @@ struct loop {
 	struct event_base *base;
 	struct poller poller; /* for what sessions watch */
 	struct event tick;    /* pending while any class has a member */
+	bool ticks;           /* it is pending */
 	struct list classes;
 	struct list again; /* tasks for the end of this pass or the next one */
 	struct list dead;  /* tasks that free */
-	uint64_t now_ms;   /* this pass's time; 0: not asked for yet */
+	uint64_t now_ms;   /* this round's time; 0: not asked for yet */
 	bool stopping;
 	void (*on_pass)(void *arg); /* at the end of each pass; may be NULL */
 	void *on_pass_arg;
@@ -66,7 +72,7 @@ void loop_stop(struct loop *l);
 /* There will be another pass within a tick, whatever happens. */
 void loop_come_back(struct loop *l);
 
-/* CLOCK_MONOTONIC in ms as of this pass. */
+/* CLOCK_MONOTONIC in ms as of this round. */
 uint64_t loop_now(struct loop *l);
 
 void task_init(struct task *t, void (*run)(struct task *));

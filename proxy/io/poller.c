@@ -24,14 +24,13 @@ poller_fini(struct poller *p)
 	p->epoll = -1;
 }
 
-static void
-on_ready(evutil_socket_t fd, short what, void *arg)
+int
+poller_run(struct poller *p)
 {
-	struct poller *p = arg;
-
-	(void)what;
+	if (p->epoll == -1)
+		return 0;
 	p->next = 0;
-	p->end = epoll_wait(fd, p->batch, POLLER_BATCH, 0);
+	p->end = epoll_wait(p->epoll, p->batch, POLLER_BATCH, 0);
 	while (p->next < p->end) {
 		struct epoll_event *e = &p->batch[p->next++];
 		struct watch *w = e->data.ptr;
@@ -40,6 +39,15 @@ on_ready(evutil_socket_t fd, short what, void *arg)
 		if (w != NULL)
 			w->run(w, e->events);
 	}
+	return p->end > 0 ? p->end : 0;
+}
+
+static void
+on_ready(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)poller_run(arg);
 }
 
 static int

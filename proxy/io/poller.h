@@ -56,4 +56,8 @@ void poller_remove(struct poller *p, struct watch *w);
  * it: that ends the watch, without a system call of its own. */
 void poller_forget(struct poller *p, struct watch *w);
 
+/* Runs what is ready at this moment, without waiting; how many events there
+ * were. The base's loop does the same by itself. */
+int poller_run(struct poller *p);
+
 #endif
