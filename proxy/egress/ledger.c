@@ -303,21 +303,16 @@ lease_once(struct ledger *l, const struct ledger_key *k,
     const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
     struct ledger_lease *out)
 {
-	struct ledger_lease lease = { .record = LEDGER_EMPTY_LEASE };
 	struct hold h = shard_lock(l, k->shard);
-	int error = shard_lease(&h, k, target, tenant, now_ms, &lease);
+	int error = shard_lease(&h, k, target, tenant, now_ms, out);
 	uint64_t pools = 0; /* where the reverse may be leased */
 
 	if (error == 0)
-		pools =
-		    shard_mirrors(&h, ledger_record(l, lease.record)->target);
+		pools = shard_mirrors(&h, out->target);
 	shard_unlock(&h);
 	if (error != 0)
 		return error;
-	if (!ledger_confirm(l, pools, target, now_ms, &lease))
-		return -EAGAIN;
-	*out = lease;
-	return 0;
+	return ledger_confirm(l, pools, target, now_ms, out) ? 0 : -EAGAIN;
 }
 
 /* The same when there was no memory: one shard after the other forgets, from
@@ -462,6 +457,7 @@ ledger_return(struct ledger *l, struct ledger_lease *lease,
 {
 	struct hold h;
 
+	__builtin_prefetch(ledger_target_at(l, lease->target), 1);
 	if (lock_lease(l, lease, &h)) {
 		shard_return(&h, lease->record, how, now_ms);
 		shard_unlock(&h);

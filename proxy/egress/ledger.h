@@ -68,6 +68,7 @@ struct ledger_holder {
 struct ledger_lease {
 	uint32_t record; /* UINT32_MAX: empty */
 	uint32_t gen;
+	uint32_t target;    /* its cell: a hint, of where to look early */
 	struct addr source; /* what to bind; unspecified ip: by route;
 			       port 0: the kernel chooses */
 	enum pool_bind bind;

@@ -14,11 +14,17 @@
 
 /* A target that comes back soon finds its entry, if that is a small one: so
  * many of each shard are kept, and of so few slots. */
-#define SPARE_MAX       32
+#define SPARE_MAX       192
 #define SPARE_SLOTS_MAX 4
 
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
+
+/* How often a lock that somebody has is tried before this process sleeps, and
+ * how long it keeps its hands off in between, so that the other one can go on.
+ */
+#define SPINS  20
+#define PAUSES 40
 
 static void
 key_place(struct ledger *l, struct ledger_key *k)
@@ -62,11 +68,37 @@ target_addr(const struct target *t)
 	return a;
 }
 
+static inline void
+pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#else
+	atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+/* A hold is shorter than going to sleep and being woken. */
+static int
+lock_mutex(pthread_mutex_t *mutex)
+{
+	int error = pthread_mutex_trylock(mutex);
+
+	for (int i = 0; i < SPINS && error == EBUSY; i++) {
+		for (int j = 0; j < PAUSES; j++)
+			pause_cpu();
+		error = pthread_mutex_trylock(mutex);
+	}
+	return error == EBUSY ? pthread_mutex_lock(mutex) : error;
+}
+
 struct hold
 shard_lock(struct ledger *l, uint32_t shard)
 {
 	struct hold h = { l, &l->shards[shard], shard, 0 };
-	int error = pthread_mutex_lock(&h.s->mutex);
+	int error = lock_mutex(&h.s->mutex);
 	uint64_t epoch = atomic_load_explicit(&l->epoch, memory_order_acquire);
 
 	must(error == 0 || error == EOWNERDEAD);
@@ -135,7 +167,11 @@ shard_bucket(const struct hold *h, uint32_t bucket)
 void
 shard_prefetch(struct ledger *l, const struct ledger_key *k)
 {
-	__builtin_prefetch(bucket_at(l, k->shard, k->bucket));
+	/* Without the lock it may be anything, which does no harm here. */
+	uint32_t n = __atomic_load_n(
+	    bucket_at(l, k->shard, k->bucket), __ATOMIC_RELAXED);
+
+	__builtin_prefetch(ledger_target_at(l, n), 1);
 }
 
 uint32_t
@@ -496,6 +532,7 @@ shard_fill_lease(const struct hold *h, uint32_t n, const struct pool *p,
 
 	out->record = n;
 	out->gen = r->gen;
+	out->target = r->target;
 	out->source = source_of_id(h->l, r->source_id);
 	out->source.port = r->port;
 	out->bind = port_bind(p, r->port);

@@ -174,13 +174,13 @@ Test(ledger, an_old_lease_returns_nothing)
 
 Test(ledger, of_entries_with_nothing_held_or_cooling_a_few_are_kept)
 {
-	struct ledger *l = fixture_ledger(10000, 10000);
+	struct ledger *l = fixture_ledger(30000, 30000);
 	struct ledger_holder holder = { .session = 7, .worker = 1 };
 	struct ledger_lease lease, twin;
 	struct ledger_totals t;
 
 	fixture_set(l, 0, "192.0.2.1", 100, 102);
-	for (unsigned i = 0; i < 9000; i++) {
+	for (unsigned i = 0; i < 30000; i++) {
 		struct addr a = addr_v4(UINT32_C(0x0a000000) + i, 443);
 
 		cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
@@ -190,11 +190,11 @@ Test(ledger, of_entries_with_nothing_held_or_cooling_a_few_are_kept)
 	}
 	ledger_totals(l, &t);
 	cr_expect_eq(t.held, 0);
-	cr_expect_leq(t.targets, 64 * 32);
+	cr_expect_leq(t.targets, 64 * 192);
 	cr_expect_eq(t.hot, 2 * t.targets);
 	fixture_check(l);
 	/* One that comes back finds what it had. */
-	struct addr a = addr_v4(UINT32_C(0x0a000000) + 8999, 443);
+	struct addr a = addr_v4(UINT32_C(0x0a000000) + 29999, 443);
 
 	cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
 	ledger_totals(l, &t);
