@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A wakeup's share for one direction: a fast stream must not starve others. */
+/* A wakeup's share for one direction: a fast stream must not starve others. In
+ * bulk that is one read, however much it got. */
 #define READS_PER_WAKEUP 4
-#define BYTES_PER_WAKEUP LOOP_SCRATCH_BYTES
+#define BYTES_PER_WAKEUP (32 * 1024)
 
 /* A read that got so much is likely to be followed by more. */
 #define BULK_BYTES (64 * 1024)

@@ -109,6 +109,17 @@ daemon_control(const struct daemon *d, char path[DAEMON_PATH_MAX])
 	snprintf(path, DAEMON_PATH_MAX, "%s/control", d->folder);
 }
 
+/* FOURFOLD_TEST_SPLICE=yes or no: for all that say nothing of it. */
+static void
+put_relay(FILE *f, const struct daemon_setup *setup)
+{
+	const char *splice = getenv("FOURFOLD_TEST_SPLICE");
+
+	if (splice != NULL &&
+	    (setup->config == NULL || strstr(setup->config, "[relay]") == NULL))
+		fprintf(f, "[relay]\nsplice = %s\n", splice);
+}
+
 void
 daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 {
@@ -129,6 +140,7 @@ daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 		fprintf(f, "[control]\n%s\n", setup->control);
 	else
 		fprintf(f, "[control]\nsocket = %s\n", control);
+	put_relay(f, setup);
 	IT_MUST(fclose(f) == 0, "%s: %s", path, strerror(errno));
 }
 
