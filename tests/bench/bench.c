@@ -46,10 +46,10 @@ static const struct {
 };
 
 struct bench_usage
-bench_look(const struct options *o)
+bench_look(const struct options *o, unsigned what)
 {
 	struct bench_usage usage = { 0 };
-	int error = o->pid == 0 ? 0 : bench_usage_of_tree(o->pid, &usage);
+	int error = o->pid == 0 ? 0 : bench_usage_of_tree(o->pid, what, &usage);
 
 	if (error != 0)
 		net_die("the proxy's processes", -error);

@@ -41,6 +41,6 @@ void bench_hold(const struct options *o);
 void bench_end_child(pid_t pid);
 
 /* The proxy's; zero without one. */
-struct bench_usage bench_look(const struct options *o);
+struct bench_usage bench_look(const struct options *o, unsigned what);
 
 #endif

@@ -165,11 +165,13 @@ bytes_a_session(const struct options *o, const struct bench_usage *before,
 void
 bench_idle(const struct options *o)
 {
-	struct bench_usage before = bench_look(o), after;
+	struct bench_usage before =
+			       bench_look(o, BENCH_MEMORY | BENCH_DESCRIPTORS),
+			   after;
 	struct holders h;
 
 	holders_start(&h, o, o->sessions);
-	after = bench_look(o);
+	after = bench_look(o, BENCH_MEMORY | BENCH_DESCRIPTORS);
 	printf("bytes_per_session=%" PRId64 " descriptors_per_session=%.2f"
 	       " sessions=%u\n",
 	    bytes_a_session(o, &before, &after),
@@ -182,13 +184,13 @@ void
 bench_hold(const struct options *o)
 {
 	static struct rate r;
-	struct bench_usage before = bench_look(o), after;
+	struct bench_usage before = bench_look(o, BENCH_MEMORY), after;
 	uint64_t start_us = net_now_us(), open_us;
 	struct holders h;
 
 	holders_start(&h, o, o->sessions);
 	open_us = net_now_us() - start_us;
-	after = bench_look(o);
+	after = bench_look(o, BENCH_MEMORY);
 	bench_rate(o, &r);
 	printf("held=%u opened_per_s=%" PRIu64 " bytes_per_session=%" PRId64
 	       " sessions_per_s=%" PRIu64 " cpu_us_per_session=%.1f"

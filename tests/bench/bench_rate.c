@@ -144,14 +144,14 @@ bench_rate(const struct options *o, struct rate *out)
 		start(&run.clients[i]);
 	}
 	run_until(&run, net_now_us() + WARM_UP_MS * 1000);
-	struct bench_usage before = bench_look(o);
+	struct bench_usage before = bench_look(o, BENCH_TIME);
 
 	memset(&out->latencies, 0, sizeof(out->latencies));
 	warm = run.done;
 	start_us = net_now_us();
 	run_until(&run, start_us + o->seconds * UINT64_C(1000000));
 	out->took_us = net_now_us() - start_us;
-	struct bench_usage after = bench_look(o);
+	struct bench_usage after = bench_look(o, BENCH_TIME);
 
 	out->sessions = run.done - warm;
 	if (out->sessions > 0)

@@ -184,13 +184,13 @@ bench_requests(const struct options *o)
 	open_streams(&run, o, o->concurrent, SERVICE_ECHO);
 	wait_until_open(&run);
 	run_for(&run, WARM_UP_MS * 1000);
-	struct bench_usage before = bench_look(o);
+	struct bench_usage before = bench_look(o, BENCH_TIME);
 	uint64_t start_us = net_now_us(), warm = run.requests;
 
 	memset(&run.latencies, 0, sizeof(run.latencies));
 	run_for(&run, o->seconds * UINT64_C(1000000));
 	uint64_t took_us = net_now_us() - start_us;
-	struct bench_usage after = bench_look(o);
+	struct bench_usage after = bench_look(o, BENCH_TIME);
 	uint64_t requests = run.requests - warm;
 
 	printf("requests_per_s=%" PRIu64 " cpu_us_per_request=%.2f"
@@ -214,7 +214,7 @@ bench_bulk(const struct options *o)
 	open_streams(&run, o, o->streams, services[o->direction]);
 	wait_until_open(&run);
 	run_for(&run, WARM_UP_MS * 1000);
-	struct bench_usage before = bench_look(o);
+	struct bench_usage before = bench_look(o, BENCH_TIME);
 	uint64_t start_us = net_now_us();
 	uint64_t down = run.taken, up = targets_taken(o->targets);
 
@@ -223,7 +223,7 @@ bench_bulk(const struct options *o)
 
 	down = run.taken - down;
 	up = targets_taken(o->targets) - up;
-	struct bench_usage after = bench_look(o);
+	struct bench_usage after = bench_look(o, BENCH_TIME);
 	double bytes = (double)(down + up);
 
 	printf("gbit_per_s=%.2f cpu_s_per_gb=%.3f down_gbit=%.2f"

@@ -117,7 +117,7 @@ is_in_tree(const struct process *list, size_t n, size_t i, pid_t root)
 }
 
 int
-bench_usage_of_tree(pid_t root, struct bench_usage *out)
+bench_usage_of_tree(pid_t root, unsigned what, struct bench_usage *out)
 {
 	struct process *list = calloc(PROCESSES_MAX, sizeof(*list));
 	struct bench_usage sum = { 0 };
@@ -135,8 +135,11 @@ bench_usage_of_tree(pid_t root, struct bench_usage *out)
 				continue;
 			list[i].counted = more = true;
 			sum.processes++;
-			sum.memory_bytes += read_pss_bytes(list[i].pid);
-			sum.descriptors += count_descriptors(list[i].pid);
+			if ((what & BENCH_MEMORY) != 0)
+				sum.memory_bytes += read_pss_bytes(list[i].pid);
+			if ((what & BENCH_DESCRIPTORS) != 0)
+				sum.descriptors +=
+				    count_descriptors(list[i].pid);
 			ticks += list[i].cpu_ticks;
 		}
 	}

@@ -15,7 +15,12 @@ struct bench_usage {
 	unsigned processes, descriptors;
 };
 
+/* What else than the processor's time is asked for; or'ed. Of hundreds of
+ * thousands of descriptors both take long, and the machine's memory. */
+enum bench_what { BENCH_TIME = 0, BENCH_MEMORY = 1, BENCH_DESCRIPTORS = 2 };
+
 /* -ESRCH when there is no process `root`. */
-MUST_USE int bench_usage_of_tree(pid_t root, struct bench_usage *out);
+MUST_USE int bench_usage_of_tree(
+    pid_t root, unsigned what, struct bench_usage *out);
 
 #endif
