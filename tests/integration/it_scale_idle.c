@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What the shipped build needs for an idle session: below 0.8 KiB of memory in
- * all, the ledger's part included, from 4,000 sessions up; two descriptors; and
- * nothing more when bytes have gone through it.
+ * all, the ledger's part included, from 4,000 sessions up, when bytes have gone
+ * through it, however often; and two descriptors.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #define SESSIONS   4000U
 #define A_SESSION  819U /* bytes */
 #define NO_MORE_KB 64U
+#define ROUNDS     10U
 #define A_FEW      8U
 
 unsigned
@@ -47,6 +48,23 @@ exchange_all(struct scene *s)
 		pair_exchange(&s->pairs[i], i);
 }
 
+/* The memory once it grows no more: who looks at the budget once a second has
+ * then seen the sessions, too. */
+static uint64_t
+settled_kb(struct scene *s)
+{
+	uint64_t before_kb, kb = daemon_own_kb(s->daemon);
+	unsigned rounds = 0;
+
+	do {
+		IT_MUST(rounds++ < ROUNDS, "it grows with each round");
+		before_kb = kb;
+		exchange_all(s);
+		kb = daemon_own_kb(s->daemon);
+	} while (kb > before_kb + NO_MORE_KB);
+	return kb;
+}
+
 Test(scale_idle, four_thousand_sessions_take_little)
 {
 	struct scene *s = calloc(1, sizeof(*s));
@@ -60,20 +78,13 @@ Test(scale_idle, four_thousand_sessions_take_little)
 	uint64_t before_kb = daemon_own_kb(s->daemon);
 
 	open_sessions(s);
-	uint64_t open_kb = daemon_own_kb(s->daemon);
 	unsigned fds = daemon_descriptors(s->daemon) - fds_before;
-	uint64_t bytes = (open_kb - before_kb) * 1024 / SESSIONS;
-
-	exchange_all(s);
-	exchange_all(s);
-	uint64_t active_kb = daemon_own_kb(s->daemon);
+	uint64_t bytes = (settled_kb(s) - before_kb) * 1024 / SESSIONS;
 
 	printf("%llu bytes and %.2f descriptors a session\n",
 	    (unsigned long long)bytes, (double)fds / SESSIONS);
 	cr_expect_leq(bytes, A_SESSION, "%llu", (unsigned long long)bytes);
 	cr_expect_leq(fds, 2 * SESSIONS + A_FEW, "%u", fds);
-	cr_expect_leq(active_kb, open_kb + NO_MORE_KB, "%llu KiB, then %llu",
-	    (unsigned long long)open_kb, (unsigned long long)active_kb);
 	for (uint32_t i = 0; i < SESSIONS; i++)
 		pair_reset(&s->pairs[i]);
 	target_close(&s->target);
