@@ -167,11 +167,7 @@ shard_bucket(const struct hold *h, uint32_t bucket)
 void
 shard_prefetch(struct ledger *l, const struct ledger_key *k)
 {
-	/* Without the lock it may be anything, which does no harm here. */
-	uint32_t n = __atomic_load_n(
-	    bucket_at(l, k->shard, k->bucket), __ATOMIC_RELAXED);
-
-	__builtin_prefetch(ledger_target_at(l, n), 1);
+	__builtin_prefetch(bucket_at(l, k->shard, k->bucket));
 }
 
 uint32_t

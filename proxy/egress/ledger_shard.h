@@ -52,8 +52,8 @@ const struct pool *shard_pool_of_key(
 /* The bucket's head for a key's word and ip. */
 uint32_t *shard_bucket(const struct hold *h, uint32_t bucket);
 
-/* Fetches the bucket and its first target into the cache while the lock is
- * being taken. */
+/* Fetches the bucket into the cache while the lock is being taken. To read it
+ * for its first target would wait for it, and so would the lock. */
 void shard_prefetch(struct ledger *l, const struct ledger_key *k);
 
 /* The target's cell, or 0. */

@@ -180,24 +180,34 @@ bench_idle(const struct options *o)
 	holders_stop(&h);
 }
 
+static double
+rate_of(const struct rate *r)
+{
+	return (double)r->sessions / (double)r->took_us;
+}
+
 void
 bench_hold(const struct options *o)
 {
-	static struct rate r;
-	struct bench_usage before = bench_look(o, BENCH_MEMORY), after;
-	uint64_t start_us = net_now_us(), open_us;
+	static struct rate alone, r;
+	struct bench_usage before, after;
+	uint64_t start_us, open_us;
 	struct holders h;
 
+	bench_rate(o, &alone);
+	before = bench_look(o, BENCH_MEMORY);
+	start_us = net_now_us();
 	holders_start(&h, o, o->sessions);
 	open_us = net_now_us() - start_us;
 	after = bench_look(o, BENCH_MEMORY);
 	bench_rate(o, &r);
 	printf("held=%u opened_per_s=%" PRIu64 " bytes_per_session=%" PRId64
-	       " sessions_per_s=%" PRIu64 " cpu_us_per_session=%.1f"
-	       " p99_us=%" PRIu64 " errors=%" PRIu64 " processes=%u\n",
+	       " sessions_per_s=%" PRIu64 " of_alone=%.2f"
+	       " cpu_us_per_session=%.1f p99_us=%" PRIu64 " errors=%" PRIu64
+	       " processes=%u\n",
 	    o->sessions, o->sessions * UINT64_C(1000000) / open_us,
 	    bytes_a_session(o, &before, &after),
-	    r.sessions * 1000000 / r.took_us, r.cpu_us,
-	    latency_at(&r.latencies, 990), r.errors, after.processes);
+	    r.sessions * 1000000 / r.took_us, rate_of(&r) / rate_of(&alone),
+	    r.cpu_us, latency_at(&r.latencies, 990), r.errors, after.processes);
 	holders_stop(&h);
 }

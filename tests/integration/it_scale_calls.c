@@ -21,7 +21,8 @@
 
 #define CONFIG                                      \
 	"[listen default]\naddress = 127.0.0.1:0\n" \
-	"[egress e]\naddresses = 127.0.0.1\n"
+	"[egress e]\naddresses = 127.0.0.1\n"       \
+	"[relay]\nsplice = auto\n"
 
 unsigned
 it_needs(void)
