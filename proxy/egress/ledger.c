@@ -144,7 +144,7 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 	error = init_mutexes(l);
 	if (error != 0)
 		return error;
-	ledger_set_reuse_delay(l, 1000);
+	atomic_init(&l->reusable_ms, LEDGER_BRIEF_MS);
 	l->layout = LEDGER_LAYOUT;
 	*out = l;
 	return 0;
@@ -581,8 +581,7 @@ wake_again(struct ledger *l)
 {
 	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++) {
 		if (atomic_load(&l->mail[id]) != 0)
-			atomic_fetch_or(
-			    &l->wakes[id / 64], UINT64_C(1) << id % 64);
+			queue_wake(l, id);
 	}
 }
 

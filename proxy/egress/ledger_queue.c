@@ -133,12 +133,17 @@ queue_remove(struct hold *h, uint32_t n)
 	count_waiting(h, desk, -1);
 }
 
+void
+queue_wake(struct ledger *l, unsigned worker)
+{
+	atomic_fetch_or(&l->wakes[worker / 64], UINT64_C(1) << worker % 64);
+}
+
 static void
 post_mail(struct ledger *l, uint8_t worker)
 {
 	if (atomic_exchange(&l->mail[worker], 1) == 0)
-		atomic_fetch_or(
-		    &l->wakes[worker / 64], UINT64_C(1) << worker % 64);
+		queue_wake(l, worker);
 }
 
 static struct tenant

@@ -40,6 +40,9 @@ queue_grant(struct hold *h, uint32_t target, uint64_t now_ms)
 		queue_grant_all(h, target, now_ms);
 }
 
+/* The worker is still to be told that it has mail. */
+void queue_wake(struct ledger *l, unsigned worker);
+
 /* Is what was granted to the cell still held for it? */
 bool queue_holds_grant(const struct hold *h, const struct extra *e);
 

@@ -299,49 +299,6 @@ leave_spare(struct hold *h, uint32_t n)
 	target_flag(target_at(h, n), TARGET_SPARE, false);
 }
 
-/* Ends the target, or keeps it while there are few. */
-static void
-end_or_spare(struct hold *h, uint32_t n)
-{
-	struct target *t = target_at(h, n);
-
-	if (target_desk(t) != 0 || t->lane.skip != 0 ||
-	    t->lane.fresh > SPARE_SLOTS_MAX) {
-		end_target(h, n);
-		return;
-	}
-	ring_append(h->l, &h->l->targets, &h->s->spare, n);
-	target_flag(t, TARGET_SPARE, true);
-	if (++h->s->spare_count > SPARE_MAX) {
-		n = h->s->spare;
-		leave_spare(h, n);
-		target_at(h, n)->link.next = target_at(h, n)->link.prev = 0;
-		end_target(h, n);
-	}
-}
-
-void
-shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
-{
-	struct target *t = target_at(h, n);
-	uint32_t desk = target_desk(t);
-
-	if (!is_idle(h, n))
-		return;
-	if (lane_all_cooled(h, t, now_ms)) {
-		end_or_spare(h, n);
-		return;
-	}
-	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
-		desk_free(h, n);
-		desk = 0;
-	}
-	if (desk != 0)
-		ring_append(h->l, &h->l->extras, &h->s->idle_desks, desk);
-	else
-		ring_append(h->l, &h->l->targets, &h->s->idle, n);
-}
-
 void
 shard_wake(struct hold *h, uint32_t n)
 {
@@ -379,6 +336,45 @@ end_idle(struct hold *h, uint32_t n)
 {
 	shard_wake(h, n);
 	end_target(h, n);
+}
+
+/* Ends the target, or keeps it while there are few. */
+static void
+end_or_spare(struct hold *h, uint32_t n)
+{
+	struct target *t = target_at(h, n);
+
+	if (target_desk(t) != 0 || t->lane.skip != 0 ||
+	    t->lane.fresh > SPARE_SLOTS_MAX) {
+		end_target(h, n);
+		return;
+	}
+	ring_append(h->l, &h->l->targets, &h->s->spare, n);
+	target_flag(t, TARGET_SPARE, true);
+	if (++h->s->spare_count > SPARE_MAX)
+		end_idle(h, h->s->spare);
+}
+
+void
+shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
+{
+	struct target *t = target_at(h, n);
+	uint32_t desk = target_desk(t);
+
+	if (!is_idle(h, n))
+		return;
+	if (lane_all_cooled(h, t, now_ms)) {
+		end_or_spare(h, n);
+		return;
+	}
+	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
+		desk_free(h, n);
+		desk = 0;
+	}
+	if (desk != 0)
+		ring_append(h->l, &h->l->extras, &h->s->idle_desks, desk);
+	else
+		ring_append(h->l, &h->l->targets, &h->s->idle, n);
 }
 
 /* A little of the housekeeping at each operation, so that memory does not grow

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "egress/hostclock.h"
 #include "egress/strangers.h"
 
 #ifndef IP_LOCAL_PORT_RANGE
@@ -300,15 +300,6 @@ try_slot(struct outsock *o, struct egress *e, const struct addr *target)
 	return error;
 }
 
-static uint64_t
-epoch_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* Connects with the lease at hand. -EAGAIN: the kernel refused the slot, which
  * was given back. */
 static int
@@ -318,7 +309,7 @@ use_lease(struct outsock *o, struct egress *e, const struct addr *target,
 	int error;
 
 	/* Not the pass's time, which is from before. */
-	o->since_epoch_ms = epoch_ms();
+	o->since_epoch_ms = clock_ms(CLOCK_REALTIME);
 	error = try_slot(o, e, target);
 	if (error != -EADDRNOTAVAIL && error != -EADDRINUSE)
 		return error;
@@ -449,14 +440,22 @@ outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms)
 		ledger_name_source(e->ledger, &o->lease, &o->source);
 }
 
+static bool
+get_info(int fd, struct tcp_info *out)
+{
+	socklen_t len = sizeof(*out);
+
+	*out = (struct tcp_info){ 0 };
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, out, &len) == 0;
+}
+
 /* Did both ends agree on timestamps, so that TIME_WAIT may be taken over? */
 static bool
 has_timestamps(int fd)
 {
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
+	struct tcp_info info;
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	return get_info(fd, &info) &&
 	       (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
 }
 
@@ -464,14 +463,12 @@ has_timestamps(int fd)
 static bool
 is_time_wait(int fd)
 {
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
+	struct tcp_info info;
 	int error = 0;
+	socklen_t len = sizeof(error);
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
-	    info.tcpi_state != TCP_CLOSE)
+	if (!get_info(fd, &info) || info.tcpi_state != TCP_CLOSE)
 		return false;
-	len = sizeof(error);
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
 	       error == 0;
 }

@@ -3,7 +3,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "egress/hostclock.h"
 
 static const struct timeval tick_interval = { 0, LOOP_TICK_MS * 1000 };
 
@@ -155,13 +156,8 @@ loop_come_back(struct loop *l)
 uint64_t
 loop_now(struct loop *l)
 {
-	struct timespec ts;
-
-	if (l->now_ms == 0) {
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		l->now_ms =
-		    (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-	}
+	if (l->now_ms == 0)
+		l->now_ms = clock_ms(CLOCK_MONOTONIC);
 	return l->now_ms;
 }
 

@@ -5,22 +5,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "egress/hostclock.h"
 #include "service/listing.h"
 #include "service/status.h"
 
 #define LIMIT_MAX 10000000
 #define NS_PER_MS 1000000
-
-static uint64_t
-clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 static struct view
 view_now(const struct pages *p)

@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/counts.h"
+#include "egress/hostclock.h"
 #include "egress/ledger_read.h"
 #include "service/capacity.h"
 
@@ -200,15 +200,6 @@ sample_all(struct round *r, uint64_t now_ms)
 	alarms_end(s->alarms);
 }
 
-static uint64_t
-clock_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 uint64_t
 sampler_rest_ms(uint64_t took_ms)
 {
@@ -218,7 +209,7 @@ sampler_rest_ms(uint64_t took_ms)
 bool
 sampler_round(struct sampler *s, uint64_t now_ms)
 {
-	uint64_t began_ms = clock_ms();
+	uint64_t began_ms = clock_ms(CLOCK_MONOTONIC);
 	struct round *r;
 	bool done;
 
@@ -239,6 +230,7 @@ sampler_round(struct sampler *s, uint64_t now_ms)
 	counts_fini(&r->places);
 	free(r->candidates);
 	free(r);
-	s->rested_until_ms = now_ms + sampler_rest_ms(clock_ms() - began_ms);
+	s->rested_until_ms =
+	    now_ms + sampler_rest_ms(clock_ms(CLOCK_MONOTONIC) - began_ms);
 	return done;
 }

@@ -2,8 +2,7 @@
 /*
  * access_log: the line that each session leaves.
  */
-#include <time.h>
-
+#include "egress/hostclock.h"
 #include "session/session_impl.h"
 
 static void
@@ -14,15 +13,6 @@ log_target(const struct session *s)
 		    s->env->log, "target", "%s:%u", s->name, s->asked.port);
 	else
 		log_addr(s->env->log, "target", &s->asked);
-}
-
-static uint64_t
-clock_ms(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 struct session_ending

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "daemon.h"
+#include "egress/hostclock.h"
 #include "namespace.h"
 #include "peer.h"
 #include "socks.h"
@@ -21,15 +22,6 @@ unsigned
 it_needs(void)
 {
 	return IT_NAMESPACES;
-}
-
-static uint64_t
-epoch_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 /* A moment as the log writes it. */
@@ -72,10 +64,10 @@ Test(audit, one_line_says_who_had_a_port_towards_a_target_at_a_time)
 	    " resolved=%s source=127.0.0.1:40000 ", target);
 	snprintf(words[0], sizeof(words[0]), "resolved=%s", target);
 	for (unsigned i = 0; i < SESSIONS; i++) {
-		uint64_t before = epoch_ms();
+		uint64_t before = clock_ms(CLOCK_REALTIME);
 
 		pair_open_by(&p, peer_connect_numbered(i, &proxy), &t, &at);
-		from[i] = epoch_ms();
+		from[i] = clock_ms(CLOCK_REALTIME);
 		struct addr client = peer_local(p.client);
 		char text[ADDR_TEXT_MAX];
 
@@ -84,7 +76,7 @@ Test(audit, one_line_says_who_had_a_port_towards_a_target_at_a_time)
 		/* Longer than the log's times are exact. */
 		do
 			pair_exchange(&p, i);
-		while ((to[i] = epoch_ms()) < from[i] + 3);
+		while ((to[i] = clock_ms(CLOCK_REALTIME)) < from[i] + 3);
 		pair_reset(&p);
 		daemon_wait_lines(d, i + 1,
 		    DAEMON_WORDS(
@@ -95,7 +87,7 @@ Test(audit, one_line_says_who_had_a_port_towards_a_target_at_a_time)
 		cr_expect_leq(moment(line, "start"), moment(line, "since"));
 		cr_expect_leq(moment(line, "since"), from[i]);
 		cr_expect_leq(to[i], moment(line, "end"));
-		cr_expect_leq(moment(line, "end"), epoch_ms());
+		cr_expect_leq(moment(line, "end"), clock_ms(CLOCK_REALTIME));
 		cr_expect_eq(moment(line, "end") - moment(line, "start"),
 		    strtoul(
 			daemon_value(line, "duration_ms", value, sizeof(value)),

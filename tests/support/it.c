@@ -15,21 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#define MS_PER_SECOND 1000
-#define NS_PER_MS     1000000
-#define HELPER        "FOURFOLD_TEST_HELPER"
+#include "egress/hostclock.h"
+
+#define HELPER "FOURFOLD_TEST_HELPER"
 
 uint64_t
 it_now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * MS_PER_SECOND +
-	       (uint64_t)now.tv_nsec / NS_PER_MS;
+	return clock_ms(CLOCK_MONOTONIC);
 }
 
 void
