@@ -5,6 +5,8 @@
 #include "egress/hostclock.h"
 #include "session/session_impl.h"
 
+#define NS_PER_MS 1000000
+
 static void
 log_target(const struct session *s)
 {
@@ -20,10 +22,14 @@ session_note_ending(const struct session *s)
 {
 	struct session_ending e = { .source = s->out.source,
 		.since_epoch_ms = s->out.since_epoch_ms };
+	uint64_t now_ns = clock_ns(CLOCK_REALTIME);
+	uint64_t ahead_ns = now_ns - clock_ns(CLOCK_MONOTONIC);
 
-	/* Not the pass's time, or `start` could come out after `since`. */
-	e.epoch_ms = clock_ms(CLOCK_REALTIME);
-	e.duration_ms = clock_ms(CLOCK_MONOTONIC) - s->start_ms;
+	/* What one clock is ahead of the other is not rounded, or `start` could
+	 * come out after `since`. */
+	e.epoch_ms = now_ns / NS_PER_MS;
+	e.duration_ms =
+	    e.epoch_ms - (ahead_ns + s->start_ms * NS_PER_MS) / NS_PER_MS;
 	return e;
 }
 
