@@ -51,15 +51,7 @@ open_pairs(struct scene *s, struct pair *pairs, unsigned n, const char *ip)
 {
 	struct addr to = target_at(&s->target, ip);
 
-	for (unsigned i = 0; i < n; i++)
-		pair_open(&pairs[i], &s->proxy, &s->target, &to);
-}
-
-static void
-close_pairs(struct pair *pairs, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		pair_reset(&pairs[i]);
+	pair_open_all(pairs, n, &s->proxy, &s->target, &to);
 }
 
 static unsigned
@@ -103,7 +95,7 @@ Test(alarms, a_target_that_fills_is_told_step_by_step)
 	daemon_wait_log(s.daemon, "event=alarm", "alarm=target_exhausted",
 	    "state=begin", s.words);
 
-	close_pairs(pairs, 10);
+	pair_reset_all(pairs, 10);
 	daemon_wait_log(s.daemon, "level=info", "event=alarm",
 	    "alarm=target_high", "state=end", "used=0", s.words);
 	daemon_wait_log(s.daemon, "event=alarm", "alarm=target_critical",
@@ -170,7 +162,7 @@ Test(alarms, another_observer_goes_on_where_the_last_one_was)
 
 	uint64_t lasted_ms = it_now_ms() - began_ms;
 
-	close_pairs(pairs[0], 8);
+	pair_reset_all(pairs[0], 8);
 	daemon_wait_log(
 	    s.daemon, "event=alarm", "alarm=target_high", "state=end", s.words);
 	cr_assert(daemon_find_log(
@@ -181,8 +173,8 @@ Test(alarms, another_observer_goes_on_where_the_last_one_was)
 		NULL, 10) +
 		2000,
 	    lasted_ms);
-	close_pairs(pairs[1], 8);
-	close_pairs(pairs[2], 8);
+	pair_reset_all(pairs[1], 8);
+	pair_reset_all(pairs[2], 8);
 	target_close(&s.target);
 	daemon_stop(s.daemon);
 }
@@ -209,7 +201,7 @@ Test(alarms, a_pool_that_strangers_hold_is_told)
 	json_decref(o);
 	for (size_t i = 0; i < ARRAY_LEN(strangers); i++)
 		close(strangers[i]);
-	close_pairs(pairs, 3);
+	pair_reset_all(pairs, 3);
 	target_close(&s.target);
 	daemon_stop(s.daemon);
 }

@@ -66,8 +66,7 @@ scene_close(struct scene *s)
 {
 	for (uint32_t i = 0; i < TARGETS; i++)
 		pair_exchange(&s->pairs[i], i);
-	for (uint32_t i = 0; i < TARGETS; i++)
-		pair_reset(&s->pairs[i]);
+	pair_reset_all(s->pairs, TARGETS);
 	daemon_stop(s->daemon);
 }
 
@@ -142,8 +141,7 @@ Test(bind_modes, kernel_leaves_the_choice_to_the_kernel)
 
 	cr_assert_eq(socks_ask(fd, &to).code, 1);
 	close(fd);
-	for (uint32_t i = 0; i < TARGETS; i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, TARGETS);
 	daemon_stop(d);
 }
 

@@ -59,15 +59,7 @@ open_pairs(struct scene *s, struct pair *pairs, unsigned n, const char *ip)
 {
 	struct addr to = target_at(&s->target, ip);
 
-	for (unsigned i = 0; i < n; i++)
-		pair_open(&pairs[i], &s->proxy, &s->target, &to);
-}
-
-static void
-close_pairs(struct pair *pairs, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		pair_reset(&pairs[i]);
+	pair_open_all(pairs, n, &s->proxy, &s->target, &to);
 }
 
 /* The place of the only row whose `key` is `words`. */
@@ -131,7 +123,7 @@ Test(control, status_says_what_is_held)
 	cr_expect_eq(ask_number(o, "targets.#1.held"), 5);
 	json_decref(o);
 
-	close_pairs(pairs, 12);
+	pair_reset_all(pairs, 12);
 	daemon_wait_lines(s.daemon, 12, DAEMON_WORDS("event=session"));
 	o = ask_json(s.daemon, "status", "--json", "--top", "1");
 	cr_expect_eq(ask_number(o, "sessions.now"), 0);
@@ -164,7 +156,7 @@ Test(control, status_and_top_are_readable)
 	cr_expect_null(strchr(o.out, '\033'));
 	ask(s.daemon, &o, "top", "--once");
 	cr_expect_eq(o.status, 0, "%s", o.err);
-	close_pairs(pairs, 3);
+	pair_reset_all(pairs, 3);
 	scene_close(&s);
 }
 
@@ -205,7 +197,7 @@ Test(control, who_has_a_source_port_is_told)
 	cr_expect_not_null(strstr(out.out, "\n1 session\n"), "%s", out.out);
 	ask(s.daemon, &out, "who", "127.0.0.1:39999");
 	cr_expect_not_null(strstr(out.out, "\n0 sessions\n"), "%s", out.out);
-	close_pairs(pairs, 4);
+	pair_reset_all(pairs, 4);
 	scene_close(&s);
 }
 
@@ -240,7 +232,7 @@ Test(control, sessions_are_listed_as_asked_for)
 		    rows[i].count, "%s %s", rows[i].option, rows[i].value);
 		json_decref(o);
 	}
-	close_pairs(pairs, 5);
+	pair_reset_all(pairs, 5);
 	scene_close(&s);
 }
 
@@ -291,7 +283,7 @@ Test(control, a_killed_session_is_reset_on_both_legs_and_no_other_is)
 	cr_expect_eq(ask_raw(s.daemon, "GET /kill?session=1 HTTP/1.0\r\n\r\n",
 			 32, NULL, 0),
 	    405);
-	close_pairs(pairs + 3, 3);
+	pair_reset_all(pairs + 3, 3);
 	scene_close(&s);
 }
 
@@ -385,7 +377,7 @@ Test(control, without_a_line_it_starts_though_there_can_be_no_socket)
 	cr_expect_leq(
 	    daemon_count_log(s.daemon, "event=control_unavailable"), 1);
 	open_pairs(&s, &pair, 1, "127.0.0.1");
-	close_pairs(&pair, 1);
+	pair_reset_all(&pair, 1);
 	scene_close(&s);
 }
 
@@ -463,7 +455,7 @@ Test(control, it_answers_throughout_reloads)
 	    s.daemon, 5, DAEMON_WORDS("event=observer_ended", "status=0"));
 	cr_expect_eq(daemon_count_log(s.daemon, "event=observer_started"), 6);
 	pair_exchange(&pair, 1);
-	close_pairs(&pair, 1);
+	pair_reset_all(&pair, 1);
 	scene_close(&s);
 }
 
@@ -500,7 +492,7 @@ Test(control, an_observer_that_is_killed_is_back_and_no_session_notices)
 		for (unsigned p = 0; p < 3; p++)
 			pair_exchange(&pairs[p], i);
 	}
-	close_pairs(pairs, 3);
+	pair_reset_all(pairs, 3);
 	scene_close(&s);
 }
 
@@ -612,7 +604,7 @@ Test(control, what_is_not_http_is_refused_and_hurts_nobody)
 	cr_expect_eq(o.status, 0, "%s", o.err);
 	cr_expect_eq(daemon_count_log(s.daemon, "event=observer_started"), 1);
 	pair_exchange(&pair, 1);
-	close_pairs(&pair, 1);
+	pair_reset_all(&pair, 1);
 	scene_close(&s);
 }
 
@@ -665,7 +657,7 @@ Test(control, slow_clients_do_not_keep_others_from_an_answer)
 	ask(s.daemon, &o, "status");
 	cr_expect_eq(o.status, 0, "%s", o.err);
 	cr_expect_eq(daemon_count_log(s.daemon, "event=observer_started"), 1);
-	close_pairs(pairs, 10);
+	pair_reset_all(pairs, 10);
 	scene_close(&s);
 }
 

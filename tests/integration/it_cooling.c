@@ -472,6 +472,16 @@ has_closed(int fd)
 	return info.tcpi_state == TCP_CLOSE;
 }
 
+/* The client has ended in order, and the target knows. */
+static void
+open_half_closed(struct scene *s, struct pair *p)
+{
+	scene_open_wire(s, "0");
+	open_session(s, 0, p);
+	peer_finish(p->client);
+	expect_end(p->target);
+}
+
 /* Both sides have ended in order, and the client resets before the daemon has
  * read the target's end: the kernel holds the four numbers all the same. */
 Test(cooling, a_reset_that_comes_too_late_does_not_free_the_port)
@@ -479,10 +489,7 @@ Test(cooling, a_reset_that_comes_too_late_does_not_free_the_port)
 	struct scene s;
 	struct pair p;
 
-	scene_open_wire(&s, "0");
-	open_session(&s, 0, &p);
-	peer_finish(p.client);
-	expect_end(p.target);
+	open_half_closed(&s, &p);
 	daemon_pause(s.daemon);
 	peer_reset(p.client);
 	peer_finish(p.target);
@@ -501,10 +508,7 @@ Test(cooling, a_reset_after_our_end_alone_frees_the_port)
 	struct scene s;
 	struct pair p;
 
-	scene_open_wire(&s, "0");
-	open_session(&s, 0, &p);
-	peer_finish(p.client);
-	expect_end(p.target);
+	open_half_closed(&s, &p);
 	peer_reset(p.client);
 	wait_for_end(&s, "reason=client_reset");
 	IT_EVENTUALLY(has_closed(p.target));

@@ -52,13 +52,6 @@ scene_open(struct scene *s, const char *more)
 	s->to = target_at(&s->target, "127.0.0.1");
 }
 
-static void
-scene_close(struct scene *s)
-{
-	daemon_stop(s->daemon);
-	target_close(&s->target);
-}
-
 /* What it has read it says at once: bytes that nobody confirms are sent again,
  * and find the dead sooner than a probe. */
 static void
@@ -73,24 +66,36 @@ vanish(int fd)
 	close(fd);
 }
 
-/* The session is found dead, the peer that is left hears of it, and the only
- * port that there is can be had again. */
-static void
-expect_found(struct scene *s, int left, const char *reason)
-{
-	struct pair p;
+enum side { CLIENT, TARGET };
 
-	peer_expect_reset(left);
-	daemon_wait_log(s->daemon, "event=session", reason);
-	pair_open(&p, &s->proxy, &s->target, &s->to);
-	pair_exchange(&p, 1);
-	pair_reset(&p);
+/* That side of the session goes. It is found dead, the other one hears of it,
+ * and the only port that there is can be had again. */
+static void
+expect_found(struct scene *s, struct pair *p, enum side gone)
+{
+	vanish(gone == CLIENT ? p->client : p->target);
+	peer_expect_reset(gone == CLIENT ? p->target : p->client);
+	daemon_wait_log(s->daemon, "event=session",
+	    gone == CLIENT ? "reason=client_reset" : "reason=target_reset");
+	pair_open(p, &s->proxy, &s->target, &s->to);
+	pair_exchange(p, 1);
+	pair_reset(p);
+	daemon_stop(s->daemon);
+	target_close(&s->target);
+}
+
+/* With these further lines of configuration. */
+static void
+open_session(struct scene *s, struct pair *p, const char *more)
+{
+	scene_open(s, more);
+	pair_open(p, &s->proxy, &s->target, &s->to);
 }
 
 static void
-open_used(struct scene *s, struct pair *p)
+open_used(struct scene *s, struct pair *p, const char *more)
 {
-	pair_open(p, &s->proxy, &s->target, &s->to);
+	open_session(s, p, more);
 	pair_exchange(p, 7);
 }
 
@@ -99,11 +104,8 @@ Test(keepalive, a_target_that_vanished_is_found)
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s, "");
-	open_used(&s, &p);
-	vanish(p.target);
-	expect_found(&s, p.client, "reason=target_reset");
-	scene_close(&s);
+	open_used(&s, &p, "");
+	expect_found(&s, &p, TARGET);
 }
 
 Test(keepalive, a_client_that_vanished_is_found)
@@ -111,11 +113,8 @@ Test(keepalive, a_client_that_vanished_is_found)
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s, "");
-	open_used(&s, &p);
-	vanish(p.client);
-	expect_found(&s, p.target, "reason=client_reset");
-	scene_close(&s);
+	open_used(&s, &p, "");
+	expect_found(&s, &p, CLIENT);
 }
 
 Test(keepalive, also_where_no_byte_was_ever_sent)
@@ -123,11 +122,8 @@ Test(keepalive, also_where_no_byte_was_ever_sent)
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s, "");
-	pair_open(&p, &s.proxy, &s.target, &s.to);
-	vanish(p.target);
-	expect_found(&s, p.client, "reason=target_reset");
-	scene_close(&s);
+	open_session(&s, &p, "");
+	expect_found(&s, &p, TARGET);
 }
 
 Test(keepalive, also_where_bytes_go_through_pipes)
@@ -135,11 +131,8 @@ Test(keepalive, also_where_bytes_go_through_pipes)
 	struct scene s;
 	struct pair p;
 
-	scene_open(&s, "[relay]\nsplice = yes\n");
-	open_used(&s, &p);
-	vanish(p.client);
-	expect_found(&s, p.target, "reason=client_reset");
-	scene_close(&s);
+	open_used(&s, &p, "[relay]\nsplice = yes\n");
+	expect_found(&s, &p, CLIENT);
 }
 
 /* One that has said its last word is waited for no less. */
@@ -149,11 +142,8 @@ Test(keepalive, also_in_a_session_that_is_half_closed)
 	struct pair p;
 	char byte;
 
-	scene_open(&s, "");
-	open_used(&s, &p);
+	open_used(&s, &p, "");
 	peer_finish(p.client);
 	cr_assert_eq(recv(p.target, &byte, 1, 0), 0);
-	vanish(p.target);
-	expect_found(&s, p.client, "reason=target_reset");
-	scene_close(&s);
+	expect_found(&s, &p, TARGET);
 }

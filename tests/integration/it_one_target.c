@@ -57,8 +57,7 @@ Test(one_target, every_port_of_the_pool_is_used_and_no_connect_more)
 	    d, TOO_MANY, DAEMON_WORDS("event=session", "reason=target_full"));
 	for (unsigned i = 0; i < PORTS; i++)
 		pair_exchange(&pairs[i], i);
-	for (unsigned i = 0; i < PORTS; i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, PORTS);
 	daemon_wait_lines(d, PORTS + TOO_MANY, DAEMON_WORDS("event=session"));
 	daemon_signal(d, SIGTERM);
 	cr_assert_eq(daemon_wait_exit(d), 0);
@@ -91,8 +90,7 @@ Test(one_target, two_source_addresses_hold_twice_as_many)
 			    !addr_equal(&pairs[i].source, &pairs[j].source));
 	}
 	cr_assert_eq(socks_try(&proxy, &to, &fd), 1);
-	for (unsigned i = 0; i < ARRAY_LEN(pairs); i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, ARRAY_LEN(pairs));
 	daemon_stop(d);
 }
 

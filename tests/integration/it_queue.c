@@ -116,8 +116,7 @@ Test(queue, all_slots_are_held_and_each_release_serves_one_that_waits)
 	double waited_ms[WAITERS];
 	struct pair other;
 
-	for (unsigned i = 0; i < SLOTS; i++)
-		pair_open(&pairs[i], &proxy, &target, &to);
+	pair_open_all(pairs, SLOTS, &proxy, &target, &to);
 	for (unsigned i = 0; i < WAITERS; i++)
 		clients[i] = ask_for(&proxy, &to);
 	/* Nobody else waits for them. */
@@ -142,8 +141,7 @@ Test(queue, all_slots_are_held_and_each_release_serves_one_that_waits)
 	report_waits(waited_ms, WAITERS);
 	for (unsigned i = 0; i < SLOTS; i++)
 		pair_exchange(&pairs[i], i);
-	for (unsigned i = 0; i < SLOTS; i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, SLOTS);
 	daemon_stop(d);
 	free(pairs);
 }

@@ -27,19 +27,6 @@ it_needs(void)
 	return IT_NAMESPACES | IT_RELEASE | IT_MANY_FILES;
 }
 
-static struct addr
-client_of(uint32_t n)
-{
-	return crowd_client(n, CROWD_CLIENT_MAX);
-}
-
-static struct addr
-proxy_of(uint32_t n)
-{
-	(void)n;
-	return addr_v4(0x7f000001, 1080);
-}
-
 static bool
 is_source(const struct addr *source)
 {
@@ -111,7 +98,7 @@ check_list(const struct daemon *d, const struct target *t, const char *page)
 	json_array_foreach(rows, i, row)
 	{
 		uint32_t n = session_of(t, ask_text(row, "target"));
-		struct addr client = client_of(n);
+		struct addr client = crowd_client(n, CROWD_CLIENT_MAX);
 		char text[ADDR_TEXT_MAX];
 
 		cr_assert(!seen[n]);
@@ -127,7 +114,8 @@ check_list(const struct daemon *d, const struct target *t, const char *page)
 static void
 check_one(const struct daemon *d, const struct target *t, uint32_t n)
 {
-	struct addr to = target_number(t, n), client = client_of(n);
+	struct addr to = target_number(t, n),
+		    client = crowd_client(n, CROWD_CLIENT_MAX);
 	char page[200], text[ADDR_TEXT_MAX];
 
 	snprintf(page, sizeof(page), "/who?port=127.0.0.1:40000&target=%s",
@@ -166,8 +154,6 @@ Test(scale_control, what_is_said_of_fifty_thousand_sessions_is_true)
 		.clients = PROCESSES,
 		.targets = PROCESSES,
 		.target = &target,
-		.from = client_of,
-		.proxy = proxy_of,
 		.to = target_number,
 		.is_source = is_source });
 	struct daemon *d =

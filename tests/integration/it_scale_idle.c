@@ -85,8 +85,7 @@ Test(scale_idle, four_thousand_sessions_take_little)
 	    (unsigned long long)bytes, (double)fds / SESSIONS);
 	cr_expect_leq(bytes, A_SESSION, "%llu", (unsigned long long)bytes);
 	cr_expect_leq(fds, 2 * SESSIONS + A_FEW, "%u", fds);
-	for (uint32_t i = 0; i < SESSIONS; i++)
-		pair_reset(&s->pairs[i]);
+	pair_reset_all(s->pairs, SESSIONS);
 	target_close(&s->target);
 	daemon_stop(s->daemon);
 	free(s);

@@ -19,19 +19,6 @@ it_needs(void)
 }
 
 static struct addr
-client_of(uint32_t n)
-{
-	return crowd_client(n, CROWD_CLIENT_MAX);
-}
-
-static struct addr
-proxy_of(uint32_t n)
-{
-	(void)n;
-	return addr_v4(0x7f000001, 1080);
-}
-
-static struct addr
 target_of(const struct target *t, uint32_t n)
 {
 	(void)n;
@@ -63,8 +50,6 @@ Test(scale_prefix, five_thousand_addresses_share_one_port_to_one_target)
 		.clients = 1,
 		.targets = 1,
 		.target = &target,
-		.from = client_of,
-		.proxy = proxy_of,
 		.to = target_of,
 		.is_source = is_source });
 	struct daemon *d =

@@ -21,20 +21,6 @@ it_needs(void)
 	return IT_NAMESPACES | IT_RELEASE | IT_MANY_FILES;
 }
 
-/* A client address has at most 64,511 ports towards a listener. */
-static struct addr
-client_of(uint32_t n)
-{
-	return crowd_client(n, CROWD_CLIENT_MAX);
-}
-
-static struct addr
-proxy_of(uint32_t n)
-{
-	(void)n;
-	return addr_v4(0x7f000001, 1080);
-}
-
 static bool
 is_source(const struct addr *source)
 {
@@ -64,8 +50,6 @@ Test(scale_sessions, a_hundred_thousand_are_held_from_one_source_port)
 		.clients = PROCESSES,
 		.targets = PROCESSES,
 		.target = &target,
-		.from = client_of,
-		.proxy = proxy_of,
 		.to = target_number,
 		.is_source = is_source });
 	struct daemon *d =

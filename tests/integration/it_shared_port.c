@@ -48,8 +48,7 @@ Test(shared_port, five_thousand_targets_see_one_source_port)
 	/* All are held at once, and each is its own. */
 	for (uint32_t i = 0; i < SESSIONS; i++)
 		pair_exchange(&pairs[i], i);
-	for (uint32_t i = 0; i < SESSIONS; i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, SESSIONS);
 	daemon_wait_lines(d, SESSIONS, DAEMON_WORDS("event=session"));
 	daemon_stop(d);
 	free(pairs);

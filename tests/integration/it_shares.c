@@ -143,6 +143,17 @@ ask_as(const char *user, const struct addr *proxy, const struct addr *to,
 	return fd;
 }
 
+/* One that is granted. */
+static int
+open_as(const char *user, const struct addr *proxy, const struct addr *to)
+{
+	struct socks_reply reply;
+	int fd = ask_as(user, proxy, to, &reply);
+
+	cr_assert_eq(reply.code, 0, "%s got %u", user, reply.code);
+	return fd;
+}
+
 static void
 expect_code(const char *user, const struct addr *proxy, const struct addr *to,
     uint8_t code)
@@ -157,7 +168,6 @@ expect_code(const char *user, const struct addr *proxy, const struct addr *to,
 
 Test(limits, what_is_reserved_for_a_user_is_kept_from_others)
 {
-	struct socks_reply reply;
 	struct target target;
 
 	namespace_enter_with_ports(&target, 30000, 40499);
@@ -165,14 +175,10 @@ Test(limits, what_is_reserved_for_a_user_is_kept_from_others)
 	    "reserve = 1\n", "[egress e]\nports = 40000-40001\nwait = off\n");
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
-	int bob = ask_as("bob", &proxy, &to, &reply);
-
-	cr_assert_eq(reply.code, 0);
+	int bob = open_as("bob", &proxy, &to);
 	expect_code("bob", &proxy, &to, 1);
 	daemon_wait_log(d, "event=session", "user=bob", "reason=target_full");
-	int alice = ask_as("alice", &proxy, &to, &reply);
-
-	cr_assert_eq(reply.code, 0);
+	int alice = open_as("alice", &proxy, &to);
 	expect_code("alice", &proxy, &to, 1);
 	peer_reset(bob);
 	peer_reset(alice);
@@ -181,7 +187,6 @@ Test(limits, what_is_reserved_for_a_user_is_kept_from_others)
 
 Test(limits, a_users_own_limits_go_before_those_of_all)
 {
-	struct socks_reply reply;
 	struct target target;
 
 	namespace_enter_with_ports(&target, 30000, 40499);
@@ -192,15 +197,12 @@ Test(limits, a_users_own_limits_go_before_those_of_all)
 	struct addr to = target_at(&target, "127.0.0.1");
 	int alice[2], bob;
 
-	bob = ask_as("bob", &proxy, &to, &reply);
-	cr_assert_eq(reply.code, 0);
+	bob = open_as("bob", &proxy, &to);
 	expect_code("bob", &proxy, &to, 2);
 	daemon_wait_log(
 	    d, "event=session", "user=bob", "reason=quota_sessions");
-	for (unsigned i = 0; i < 2; i++) {
-		alice[i] = ask_as("alice", &proxy, &to, &reply);
-		cr_assert_eq(reply.code, 0);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		alice[i] = open_as("alice", &proxy, &to);
 	expect_code("alice", &proxy, &to, 2);
 	daemon_wait_log(
 	    d, "event=session", "user=alice", "reason=quota_sessions");
@@ -216,7 +218,6 @@ Test(limits, who_is_no_user_any_more_has_no_reserve)
 {
 	struct daemon_setup setup = { .proxy = "workers = 1\n" };
 	char config[2048], hash[256];
-	struct socks_reply reply;
 	struct target target;
 	int alice[2];
 
@@ -226,10 +227,8 @@ Test(limits, who_is_no_user_any_more_has_no_reserve)
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
 
-	for (unsigned i = 0; i < 2; i++) {
-		alice[i] = ask_as("alice", &proxy, &to, &reply);
-		cr_assert_eq(reply.code, 0);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		alice[i] = open_as("alice", &proxy, &to);
 	make_hash(hash);
 	snprintf(config, sizeof(config),
 	    "[listen a]\naddress = 127.0.0.1:1080\nauth = password\n"
@@ -251,7 +250,6 @@ Test(limits, who_is_no_user_any_more_has_no_reserve)
 /* What its user's limit refuses does not use up the client's rate. */
 Test(limits, who_is_refused_does_not_count_against_a_rate)
 {
-	struct socks_reply reply;
 	struct target target;
 
 	namespace_enter_with_ports(&target, 30000, 40499);
@@ -260,9 +258,7 @@ Test(limits, who_is_refused_does_not_count_against_a_rate)
 	    "[limits]\nclient-max-rate = 2\n");
 	struct addr proxy = daemon_address(d, "a");
 	struct addr to = target_at(&target, "127.0.0.1");
-	int alice = ask_as("alice", &proxy, &to, &reply);
-
-	cr_assert_eq(reply.code, 0);
+	int alice = open_as("alice", &proxy, &to);
 	for (unsigned i = 0; i < 20; i++)
 		expect_code("alice", &proxy, &to, 2);
 	expect_code("bob", &proxy, &to, 0);
@@ -302,8 +298,7 @@ Test(order, hashed_uses_every_port_and_not_in_order)
 	}
 	cr_expect_lt(rising, MANY / 2);
 	cr_assert_eq(socks_try(&proxy, &to, &fd), 1);
-	for (unsigned i = 0; i < MANY; i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, MANY);
 	daemon_stop(d);
 }
 
@@ -367,7 +362,6 @@ Test(sticky, a_client_whose_address_is_full_spills_over)
 	}
 	cr_expect_eq(same, 3);
 	cr_expect(addr_equal_ip(&pairs[3].source, &pairs[4].source));
-	for (unsigned i = 0; i < ARRAY_LEN(pairs); i++)
-		pair_reset(&pairs[i]);
+	pair_reset_all(pairs, ARRAY_LEN(pairs));
 	daemon_stop(d);
 }

@@ -264,7 +264,11 @@ ask_batch(const struct part *p, uint32_t first, uint32_t end, int *fds)
 	const struct crowd_setup *s = p->setup;
 
 	for (uint32_t n = first; n < end; n++) {
-		struct addr from = s->from(n), proxy = s->proxy(n);
+		struct addr from = s->from != NULL
+				       ? s->from(n)
+				       : crowd_client(n, CROWD_CLIENT_MAX);
+		struct addr proxy =
+		    s->proxy != NULL ? s->proxy(n) : addr_v4(0x7f000001, 1080);
 		struct addr to = s->to(s->target, n);
 		uint8_t m[SOCKS_MESSAGE_MAX];
 		size_t len = socks_put_greeting(m);

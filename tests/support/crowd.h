@@ -24,8 +24,9 @@ struct crowd_setup {
 	uint32_t sessions;
 	unsigned clients, targets; /* processes of each kind */
 	const struct target *target;
-	/* Of the `n`th session: whence and where to the client connects, and
-	 * what it asks for. */
+	/* Of the `n`th session: whence and where to the client connects (NULL:
+	 * crowd_client() as full as can be, and 127.0.0.1:1080), and what it
+	 * asks for. */
 	struct addr (*from)(uint32_t n);
 	struct addr (*proxy)(uint32_t n);
 	struct addr (*to)(const struct target *t, uint32_t n);

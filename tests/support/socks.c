@@ -221,6 +221,21 @@ pair_reset(struct pair *p)
 }
 
 void
+pair_open_all(struct pair *pairs, size_t n, const struct addr *proxy,
+    const struct target *t, const struct addr *to)
+{
+	for (size_t i = 0; i < n; i++)
+		pair_open(&pairs[i], proxy, t, to);
+}
+
+void
+pair_reset_all(struct pair *pairs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		pair_reset(&pairs[i]);
+}
+
+void
 pair_finish(struct pair *p)
 {
 	peer_finish(p->client);

@@ -56,6 +56,10 @@ void pair_open_by(
 void pair_exchange(const struct pair *p, uint32_t number);
 /* The client ends it with a reset; returns when the target has seen it. */
 void pair_reset(struct pair *p);
+/* The same of `n` of them, all towards `to`; and of them all, one by one. */
+void pair_open_all(struct pair *pairs, size_t n, const struct addr *proxy,
+    const struct target *t, const struct addr *to);
+void pair_reset_all(struct pair *pairs, size_t n);
 /* Both end it in order. */
 void pair_finish(struct pair *p);
 
