@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "egress/ledger_queue.h"
 
 /* A shard may keep two chunks of which it uses little: so many more are there.
@@ -58,7 +57,7 @@ lay_slab(struct slab *slab, uint32_t cells, uint64_t *end)
 {
 	slab->chunks = chunks_for(cells);
 	slab->owners_at = place(end, slab->chunks);
-	slab->used_at = place(end, slab->chunks * sizeof(uint16_t));
+	slab->chunks_at = place(end, slab->chunks * sizeof(struct chunk));
 	slab->cells_at =
 	    place(end, (uint64_t)slab->chunks * LEDGER_CHUNK * LEDGER_CELL);
 }
@@ -141,6 +140,7 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 
 		l->order_key[i] = hash_words(l->key, words);
 	}
+	hash_spread_keys(l->key, l->place_keys);
 	error = init_mutexes(l);
 	if (error != 0)
 		return error;
@@ -509,8 +509,8 @@ ledger_rest_port(
 	return false;
 }
 
-/* Calls `visit` for the cells of each chunk of the slab in turn, under the lock
- * of the chunk's shard; ends when it says true. */
+/* Calls `visit` for the used cells of each chunk of the slab in turn, under the
+ * lock of the chunk's shard; ends when it says true. */
 static bool
 each_cell(struct ledger *l, const struct slab *slab, void *arg,
     bool (*visit)(struct hold *h, uint32_t n, void *arg))
@@ -518,18 +518,19 @@ each_cell(struct ledger *l, const struct slab *slab, void *arg,
 	bool found = false;
 
 	for (uint32_t chunk = 0; chunk < slab->chunks && !found; chunk++) {
-		uint32_t n = chunk * LEDGER_CHUNK;
-		uint32_t end = n + LEDGER_CHUNK;
+		uint32_t n = chunk * LEDGER_CHUNK + (chunk == 0);
+		uint32_t end = (chunk + 1) * LEDGER_CHUNK;
 		struct hold h;
 
-		if (!shard_lock_cell(l, slab, n == 0 ? 1 : n, &h))
+		if (!shard_lock_cell(l, slab, n, &h))
 			continue;
-		/* Pages of cells that were never used stay so, and `visit` may
-		 * give the chunk back. */
-		while (n < end && !found &&
-		       slab_owner(l, slab, chunk) == (int)h.shard &&
-		       slab_used(l, slab, chunk) > 0)
-			found = visit(&h, n++, arg);
+		/* `visit` may give the chunk back. */
+		for (; n < end && !found &&
+		       slab_owner(l, slab, chunk) == (int)h.shard;
+		     n++) {
+			if (!slab_is_free(l, slab, n))
+				found = visit(&h, n, arg);
+		}
 		shard_unlock(&h);
 	}
 	return found;

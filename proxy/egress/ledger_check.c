@@ -337,6 +337,9 @@ check_extra(struct check *c, uint32_t n)
 {
 	const struct extra *e = ledger_extra(c->h.l, n);
 
+	if ((extra_state(e) == EXTRA_FREE) !=
+	    slab_is_free(c->h.l, &c->h.l->extras, n))
+		return broken(c, "extra %u is free and is not", n);
 	if (extra_state(e) == EXTRA_FREE)
 		return 0;
 	c->extras++;
@@ -357,6 +360,9 @@ check_record(struct check *c, uint32_t n)
 	struct addr source;
 	struct seen *seen = &c->seen[c->seen_count];
 
+	if ((record_state(r) == RECORD_FREE) !=
+	    slab_is_free(c->h.l, &c->h.l->records, n))
+		return broken(c, "record %u is free and is not", n);
 	if (record_state(r) == RECORD_FREE)
 		return 0;
 	if (++c->records > c->h.s->records.used)
@@ -401,30 +407,57 @@ check_used_target(struct check *c, uint32_t n)
 {
 	if (!target_is_used(ledger_target_at(c->h.l, n)))
 		return 0;
+	if (slab_is_free(c->h.l, &c->h.l->targets, n))
+		return broken(c, "target %u is free and is not", n);
 	c->targets++;
 	return check_target(c, n);
 }
 
-/* Free cells, listed and never used, are all that are not used. */
+static uint32_t
+count_free(const struct check *c, const struct slab *slab, uint32_t number)
+{
+	const struct chunk *chunk = slab_chunk(c->h.l, slab, number);
+	uint32_t count = 0;
+
+	for (unsigned i = 0; i < CHUNK_WORDS; i++)
+		count += (uint32_t)__builtin_popcountll(chunk->free[i]);
+	return count;
+}
+
+/* How many cells are free in the chunks that are listed as having such. */
+static uint32_t
+count_listed(const struct check *c, const struct slab *slab, uint32_t open)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; open != 0 && i <= slab->chunks; i++) {
+		count += count_free(c, slab, open - 1);
+		open = slab_chunk(c->h.l, slab, open - 1)->next;
+	}
+	return count;
+}
+
+/* All cells that are not used are free, and found as such. */
 static int
 check_slab(struct check *c, const struct slab *slab,
     const struct slab_part *part, uint32_t used)
 {
-	uint32_t own = 0, listed = 0;
+	uint32_t own = 0, free_cells = 0;
+	uint32_t listed = count_listed(c, slab, part->open);
 
 	for (uint32_t i = 0; i < slab->chunks; i++) {
-		if (slab_owner(c->h.l, slab, i) == (int)c->h.shard)
-			own += i == 0 ? LEDGER_CHUNK - 1 : LEDGER_CHUNK;
+		if (slab_owner(c->h.l, slab, i) != (int)c->h.shard)
+			continue;
+		own += LEDGER_CHUNK - (i == 0);
+		free_cells += count_free(c, slab, i);
 	}
-	for (uint32_t n = part->free; n != 0 && listed <= own; listed++)
-		n = ledger_cell(c->h.l, slab, n)->next;
-	if (part->used != used || part->free_count != listed ||
-	    used + listed + (part->bump_end - part->bump) != own)
+	if (part->used != used || part->free_count != free_cells ||
+	    listed != free_cells || used + free_cells != own)
 		return broken(c,
-		    "cells: %u used (%u counted), %u free (%u "
-		    "counted), %u new, of %u",
-		    used, part->used, listed, part->free_count,
-		    part->bump_end - part->bump, own);
+		    "cells: %u used (%u counted), %u free (%u counted, %u "
+		    "listed), of %u",
+		    used, part->used, free_cells, part->free_count, listed,
+		    own);
 	return 0;
 }
 

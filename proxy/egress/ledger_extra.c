@@ -194,10 +194,7 @@ party_make(struct party *party, const struct pool *p, const uint64_t client[2],
 void
 party_of_record(const struct record *r, const struct pool *p, struct party *out)
 {
-	uint64_t client[2];
-
-	memcpy(client, r->client, sizeof(client));
-	party_make(out, p, client, r->user);
+	party_make(out, p, r->client, r->user);
 }
 
 static void

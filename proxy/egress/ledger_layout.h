@@ -4,7 +4,8 @@
  * it. Included by the ledger's own files and their tests only.
  *
  * header (with shards) | pools | source addresses | users | resting ports |
- * owners and counts of the chunks | hash buckets | targets | records | extras
+ * owners of the chunks, what is free in them | hash buckets | targets | records
+ * | extras
  *
  * Records, targets and extras are cells of 64 bytes, named by their number in
  * their array; 0 is none. What is truth: a record's `state` with the fields it
@@ -19,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/hash.h"
 #include "egress/ledger.h"
 
 #define LEDGER_SHARDS      64
@@ -51,7 +53,7 @@ struct record {
 	uint32_t source_id; /* of the slot's address */
 	uint32_t gen;       /* grows with each lease: tells old leases */
 	uint64_t session;   /* held: whose */
-	uint8_t client[16]; /* IPv4 as ::ffff:a.b.c.d; zeros: none */
+	uint64_t client[2]; /* IPv4 as ::ffff:a.b.c.d; zeros: none */
 	/* Low 48 bits: held since, or cooling until, in ms. High 16: place + 1
 	 * of the source that was named, in the table of named sources. */
 	uint64_t when_named;
@@ -164,38 +166,51 @@ struct ledger_user {
 
 /* One of the arrays of cells. */
 struct slab {
-	uint64_t cells_at, owners_at, used_at; /* offsets in the block */
+	uint64_t cells_at, owners_at, chunks_at; /* offsets in the block */
 	uint32_t chunks;
 	_Atomic uint64_t hint; /* no free chunk is before this one */
 };
 
+#define CHUNK_WORDS (LEDGER_CHUNK / 64)
+
+/* Derived. */
+struct chunk {
+	uint64_t free[CHUNK_WORDS]; /* bit of each cell: it is free */
+	uint32_t next, prev; /* of its shard's that have a free cell: number + 1
+			      */
+};
+
 /* A shard's part of a slab. */
 struct slab_part {
-	uint32_t free;           /* list of free cells, by link.next */
-	uint32_t free_count;     /* cells on it */
-	uint32_t bump, bump_end; /* cells of the last chunk, never used */
+	uint32_t open; /* its chunks that have a free cell: the first one's
+			  number + 1 */
+	uint32_t free_count; /* cells */
 	uint32_t used;
 };
 
+/* What each lease and return looks at comes first: the fewer lines of the
+ * cache, the quicker two processes hand them to each other. */
 struct shard {
 	_Alignas(64) pthread_mutex_t mutex;
 	uint64_t epoch;   /* of the pools that the entries are made for */
 	uint64_t pick;    /* bit: which copy of the pool that is */
 	uint64_t present; /* bit: there is such a pool */
-	struct slab_part records, targets, extras;
+
+	uint32_t count[RECORD_STATES]; /* records in each state but free */
 	uint32_t idle;       /* ring of targets that are idle, oldest first */
 	uint32_t idle_desks; /* the same of those with a desk: of the desks */
-	uint32_t spare;      /* ring of a few that could end: they come back */
-	uint32_t spare_count;
-	uint32_t waited; /* ring of desks with a queue */
 	uint32_t dying; /* records of ended targets, still to be freed: chain of
 			   targets */
-	uint32_t count[RECORD_STATES]; /* records in each state but free */
+	uint32_t spare; /* ring of a few that could end: they come back */
+	uint32_t spare_count;
+	/* Somebody waits in this shard; also read without the lock. */
+	_Atomic uint32_t waiting;
+
+	struct slab_part records, targets, extras;
+	uint32_t waited;   /* ring of desks with a queue */
 	uint32_t rotor;    /* which source a by-kernel lease takes next */
 	uint32_t next_gen; /* of those who wait; not derived */
 	uint64_t rebuilds; /* after a death; not derived */
-	/* Somebody waits in this shard; also read without the lock. */
-	_Atomic uint32_t waiting;
 };
 
 /* A pool's definition. Two copies: a shard that is still at an older epoch
@@ -210,6 +225,7 @@ struct ledger {
 	uint64_t layout; /* LEDGER_LAYOUT */
 	uint64_t bytes;
 	uint64_t key[2], order_key[2];
+	uint64_t place_keys[HASH_SPREAD_KEYS];
 	struct slab records, targets, extras;
 	uint64_t pools_at, addresses_at, named_at, rest_at, users_at;
 	uint64_t buckets_at, extra_buckets_at;
@@ -228,7 +244,7 @@ struct ledger {
 	struct shard shards[LEDGER_SHARDS];
 };
 
-#define LEDGER_LAYOUT UINT64_C(0x466f75720002)
+#define LEDGER_LAYOUT UINT64_C(0x466f75720003)
 
 static inline void *
 ledger_at(struct ledger *l, uint64_t offset)

@@ -5,8 +5,8 @@
 
 #include "egress/ledger_queue.h"
 
-/* Locks the shard that has a chunk; false, and nothing locked, when none has,
- * or when nothing in it is in use. */
+/* Locks the shard that has a chunk; false, and nothing locked, when none has.
+ */
 static bool
 lock_chunk(
     struct ledger *l, const struct slab *slab, uint32_t chunk, struct hold *out)
@@ -16,8 +16,7 @@ lock_chunk(
 	if (owner < 0)
 		return false;
 	*out = shard_lock(l, (uint32_t)owner);
-	if (slab_owner(l, slab, chunk) == owner &&
-	    slab_used(l, slab, chunk) > 0)
+	if (slab_owner(l, slab, chunk) == owner)
 		return true;
 	shard_unlock(out);
 	return false;
@@ -101,18 +100,15 @@ static void
 copy_targets(struct hold *h, uint32_t chunk, bool take, struct target_rows *out)
 {
 	uint32_t first = chunk * LEDGER_CHUNK;
-	uint32_t left = slab_used(h->l, &h->l->targets, chunk);
+	for (uint32_t n = first + (first == 0); n < first + LEDGER_CHUNK; n++) {
+		struct target *t = ledger_target_at(h->l, n);
 
-	/* Pages of cells that were never used stay so. */
-	for (uint32_t i = first == 0; i < LEDGER_CHUNK && left > 0; i++) {
-		struct target *t = ledger_target_at(h->l, first + i);
-
-		if (!target_is_used(t))
+		/* Pages of cells that were never used stay so. */
+		if (slab_is_free(h->l, &h->l->targets, n) || !target_is_used(t))
 			continue;
-		copy_target(h, first + i, &out->rows[out->count++]);
+		copy_target(h, n, &out->rows[out->count++]);
 		if (take)
 			target_flag(t, TARGET_WAS_FULL, false);
-		left--;
 	}
 }
 
@@ -164,16 +160,13 @@ static void
 copy_records(struct hold *h, uint32_t chunk, struct record_copies *out)
 {
 	uint32_t first = chunk * LEDGER_CHUNK;
-	uint32_t left = slab_used(h->l, &h->l->records, chunk);
-
-	for (uint32_t i = first == 0; i < LEDGER_CHUNK && left > 0; i++) {
-		const struct record *r = ledger_record(h->l, first + i);
+	for (uint32_t n = first + (first == 0); n < first + LEDGER_CHUNK; n++) {
+		const struct record *r = ledger_record(h->l, n);
 		struct record_copy *copy = &out->copies[out->count];
 		const struct target *t;
 
-		if (record_state(r) == RECORD_FREE)
+		if (slab_is_free(h->l, &h->l->records, n))
 			continue;
-		left--;
 		t = ledger_target_at(h->l, r->target);
 		if (!target_is_used(t)) /* ended, soon free */
 			continue;

@@ -218,7 +218,7 @@ begin_extra(struct hold *h, uint32_t n)
 
 	if (extra_state(e) == EXTRA_WAITING ||
 	    extra_state(e) == EXTRA_GRANTED) {
-		slab_count(h->l, &h->l->extras, &h->s->extras, n);
+		slab_count(&h->s->extras);
 		return;
 	}
 	if (extra_state(e) != EXTRA_FREE)
@@ -238,7 +238,7 @@ begin_target(struct hold *h, uint32_t n)
 		slab_refill(h->l, &h->l->targets, &h->s->targets, n);
 		return;
 	}
-	slab_count(h->l, &h->l->targets, &h->s->targets, n);
+	slab_count(&h->s->targets);
 	addr = target_addr(t);
 	if (source_was_known(h->l, &addr))
 		word |= TARGET_MIRRORED;
@@ -333,7 +333,7 @@ begin_record(struct hold *h, uint32_t n)
 		slab_refill(h->l, &h->l->records, &h->s->records, n);
 		return;
 	}
-	slab_count(h->l, &h->l->records, &h->s->records, n);
+	slab_count(&h->s->records);
 	hang_record(h, n, lane);
 }
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 #include "egress/ledger_shard.h"
 
-#include <errno.h>
+#include <endian.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "egress/ledger_lane.h"
 #include "egress/ledger_queue.h"
 
@@ -26,12 +25,21 @@
 #define SPINS  20
 #define PAUSES 40
 
+/* Word by word, as they are read: bytes just written do not come back from the
+ * processor's store buffer as a word. */
+static void
+copy_ip(uint64_t to[2], const uint8_t ip[16])
+{
+	memcpy(&to[0], ip, sizeof(to[0]));
+	memcpy(&to[1], ip + sizeof(to[0]), sizeof(to[1]));
+}
+
 static void
 key_place(struct ledger *l, struct ledger_key *k)
 {
 	/* Clients choose the targets. */
-	uint64_t words[3] = { k->ip[0], k->ip[1], k->word };
-	uint64_t hash = hash_words(l->key, words);
+	const uint64_t words[3] = { k->ip[0], k->ip[1], k->word };
+	uint64_t hash = hash_spread(l->place_keys, words);
 
 	k->shard = hash % LEDGER_SHARDS;
 	k->bucket = (uint32_t)(hash / LEDGER_SHARDS) & l->bucket_mask;
@@ -41,7 +49,7 @@ void
 ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
     struct ledger_key *out)
 {
-	memcpy(out->ip, target->ip, sizeof(out->ip));
+	copy_ip(out->ip, target->ip);
 	out->word = target->scope |
 		    (uint64_t)target->port << TARGET_PORT_SHIFT |
 		    (uint64_t)pool << TARGET_POOL_SHIFT | TARGET_USED |
@@ -52,7 +60,8 @@ ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
 void
 ledger_key_of(struct ledger *l, const struct target *t, struct ledger_key *out)
 {
-	memcpy(out->ip, t->ip, sizeof(out->ip));
+	out->ip[0] = t->ip[0];
+	out->ip[1] = t->ip[1];
 	out->word = target_word(t) & TARGET_KEY;
 	key_place(l, out);
 }
@@ -81,42 +90,32 @@ pause_cpu(void)
 }
 
 /* A hold is shorter than going to sleep and being woken. */
-static int
-lock_mutex(pthread_mutex_t *mutex)
+int
+shard_spin(struct shard *s)
 {
-	int error = pthread_mutex_trylock(mutex);
+	int error = EBUSY;
 
 	for (int i = 0; i < SPINS && error == EBUSY; i++) {
 		for (int j = 0; j < PAUSES; j++)
 			pause_cpu();
-		error = pthread_mutex_trylock(mutex);
+		error = pthread_mutex_trylock(&s->mutex);
 	}
-	return error == EBUSY ? pthread_mutex_lock(mutex) : error;
-}
-
-struct hold
-shard_lock(struct ledger *l, uint32_t shard)
-{
-	struct hold h = { l, &l->shards[shard], shard, 0 };
-	int error = lock_mutex(&h.s->mutex);
-	uint64_t epoch = atomic_load_explicit(&l->epoch, memory_order_acquire);
-
-	must(error == 0 || error == EOWNERDEAD);
-	if (error == EOWNERDEAD) {
-		/* First the mending: should we die in it, the next does it. */
-		shard_rebuild(&h, epoch);
-		h.s->rebuilds++;
-		must(pthread_mutex_consistent(&h.s->mutex) == 0);
-	} else if (h.s->epoch != epoch) {
-		shard_rebuild(&h, epoch);
-	}
-	return h;
+	return error == EBUSY ? pthread_mutex_lock(&s->mutex) : error;
 }
 
 void
-shard_unlock(struct hold *h)
+shard_mend(struct hold *h, int error)
 {
-	must(pthread_mutex_unlock(&h->s->mutex) == 0);
+	uint64_t epoch =
+	    atomic_load_explicit(&h->l->epoch, memory_order_acquire);
+
+	must(error == 0 || error == EOWNERDEAD);
+	/* First the mending: should we die in it, the next does it. */
+	shard_rebuild(h, epoch);
+	if (error == EOWNERDEAD) {
+		h->s->rebuilds++;
+		must(pthread_mutex_consistent(&h->s->mutex) == 0);
+	}
 }
 
 bool
@@ -455,20 +454,20 @@ add_target(
 void
 tenant_make(const struct ledger_holder *holder, struct tenant *out)
 {
-	/* ::ffff:0:0/96 */
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	const struct addr *client = &holder->client;
+	uint32_t ip;
 
-	*out = (struct tenant){ .session = holder->session,
-		.client_port = client->port,
-		.user = holder->user,
-		.worker = holder->worker };
-	if (client->family == ADDR_V4) {
-		memcpy(out->client, mapped, sizeof(mapped));
-		memcpy((uint8_t *)out->client + sizeof(mapped), client->ip, 4);
-	} else {
-		memcpy(out->client, client->ip, sizeof(out->client));
+	out->session = holder->session;
+	out->client_port = client->port;
+	out->user = holder->user;
+	out->worker = holder->worker;
+	if (client->family != ADDR_V4) {
+		copy_ip(out->client, client->ip);
+		return;
 	}
+	memcpy(&ip, client->ip, sizeof(ip));
+	out->client[0] = 0;
+	out->client[1] = htobe64(UINT64_C(0xffff) << 32 | be32toh(ip));
 }
 
 void
@@ -483,7 +482,8 @@ shard_hold(struct hold *h, uint32_t n, const struct pool *p,
 	r->session = tenant->session;
 	r->user = tenant->user;
 	r->worker = tenant->worker;
-	memcpy(r->client, tenant->client, sizeof(r->client));
+	r->client[0] = tenant->client[0];
+	r->client[1] = tenant->client[1];
 	r->client_port = tenant->client_port;
 	r->when_named = now_ms & RECORD_WHEN_MASK;
 	record_enter(h->s, r, p->by_kernel ? RECORD_STRAY : RECORD_HELD);

@@ -6,6 +6,8 @@
 #ifndef FOURFOLD_LEDGER_SHARD_H
 #define FOURFOLD_LEDGER_SHARD_H
 
+#include <errno.h>
+
 #include "egress/ledger_slab.h"
 #include "egress/ledger_source.h"
 
@@ -34,10 +36,33 @@ void ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
 void ledger_key_of(
     struct ledger *l, const struct target *t, struct ledger_key *out);
 
-/* Locks a shard; mends it first when its last owner died in it or when a pool
- * has changed since. */
-struct hold shard_lock(struct ledger *l, uint32_t shard);
-void shard_unlock(struct hold *h);
+/* Waits for the mutex, that somebody has; as pthread_mutex_lock(). */
+int shard_spin(struct shard *s);
+
+/* Makes a shard whole whose last owner died in it (`error` is EOWNERDEAD), or
+ * that is of older pools. */
+void shard_mend(struct hold *h, int error);
+
+/* Locks a shard; mends it first where needed. */
+static inline struct hold
+shard_lock(struct ledger *l, uint32_t shard)
+{
+	struct hold h = { l, &l->shards[shard], shard, 0 };
+	int error = pthread_mutex_trylock(&h.s->mutex);
+
+	if (error == EBUSY)
+		error = shard_spin(h.s);
+	if (error != 0 ||
+	    h.s->epoch != atomic_load_explicit(&l->epoch, memory_order_acquire))
+		shard_mend(&h, error);
+	return h;
+}
+
+static inline void
+shard_unlock(struct hold *h)
+{
+	must(pthread_mutex_unlock(&h->s->mutex) == 0);
+}
 
 /* Locks the shard of cell `n` of the slab; false, and nothing locked, when it
  * has none. */

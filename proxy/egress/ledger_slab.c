@@ -5,40 +5,47 @@
  * enough that giving back and taking cannot take turns at each lease. */
 #define KEEP_FREE 128
 
-static uint16_t *
-used_of(struct ledger *l, const struct slab *slab, uint32_t n)
+/* The first free cell of a chunk, counted in it; LEDGER_CHUNK: none is. */
+static uint32_t
+first_free(const struct chunk *c)
 {
-	return (uint16_t *)ledger_at(l, slab->used_at) + n / LEDGER_CHUNK;
+	for (unsigned i = 0; i < CHUNK_WORDS; i++) {
+		if (c->free[i] != 0)
+			return i * 64 + (uint32_t)__builtin_ctzll(c->free[i]);
+	}
+	return LEDGER_CHUNK;
 }
 
-static void
-push_free(struct ledger *l, const struct slab *slab, struct slab_part *part,
-    uint32_t n)
-{
-	struct cell *c = ledger_cell(l, slab, n);
+/* ---- the shard's list of chunks with free cells ---- */
 
-	c->next = part->free;
+static void
+open_chunk(struct ledger *l, const struct slab *slab, struct slab_part *part,
+    uint32_t number)
+{
+	struct chunk *c = slab_chunk(l, slab, number);
+
+	c->next = part->open;
 	c->prev = 0;
-	if (part->free != 0)
-		ledger_cell(l, slab, part->free)->prev = n;
-	part->free = n;
-	part->free_count++;
+	if (part->open != 0)
+		slab_chunk(l, slab, part->open - 1)->prev = number + 1;
+	part->open = number + 1;
 }
 
 static void
-unlink_free(struct ledger *l, const struct slab *slab, struct slab_part *part,
-    uint32_t n)
+close_chunk(struct ledger *l, const struct slab *slab, struct slab_part *part,
+    uint32_t number)
 {
-	struct cell *c = ledger_cell(l, slab, n);
+	struct chunk *c = slab_chunk(l, slab, number);
 
 	if (c->prev != 0)
-		ledger_cell(l, slab, c->prev)->next = c->next;
+		slab_chunk(l, slab, c->prev - 1)->next = c->next;
 	else
-		part->free = c->next;
+		part->open = c->next;
 	if (c->next != 0)
-		ledger_cell(l, slab, c->next)->prev = c->prev;
-	part->free_count--;
+		slab_chunk(l, slab, c->next - 1)->prev = c->prev;
 }
+
+/* ---- chunks without an owner ---- */
 
 /* The low half of the hint; the high half counts what was given back, so that
  * nobody raises the hint over a chunk that he has not seen. */
@@ -49,14 +56,33 @@ hint_chunk(uint64_t hint)
 }
 
 static void
-lower_hint(struct slab *slab, uint32_t chunk)
+lower_hint(struct slab *slab, uint32_t number)
 {
 	uint64_t old = atomic_load(&slab->hint), new;
 
 	do {
 		new = ((old >> 32) + 1) << 32 |
-		      (hint_chunk(old) < chunk ? hint_chunk(old) : chunk);
+		      (hint_chunk(old) < number ? hint_chunk(old) : number);
 	} while (!atomic_compare_exchange_weak(&slab->hint, &old, new));
+}
+
+/* All cells of a chunk, as bits of its words. Cell 0 is none. */
+static uint64_t
+all_of(uint32_t number, unsigned word)
+{
+	return number == 0 && word == 0 ? ~UINT64_C(1) : UINT64_MAX;
+}
+
+static bool
+is_all_free(struct ledger *l, const struct slab *slab, uint32_t number)
+{
+	const struct chunk *c = slab_chunk(l, slab, number);
+
+	for (unsigned i = 0; i < CHUNK_WORDS; i++) {
+		if (c->free[i] != all_of(number, i))
+			return false;
+	}
+	return true;
 }
 
 /* Makes the next chunk without an owner the shard's. */
@@ -66,81 +92,90 @@ claim_chunk(
 {
 	_Atomic uint8_t *owners = ledger_at(l, slab->owners_at);
 	uint64_t hint = atomic_load(&slab->hint);
-	uint32_t chunk = hint_chunk(hint);
+	uint32_t number = hint_chunk(hint);
 
-	for (; chunk < slab->chunks; chunk++) {
+	for (; number < slab->chunks; number++) {
 		uint8_t nobody = 0;
 
-		if (slab_owner(l, slab, chunk) < 0 &&
+		if (slab_owner(l, slab, number) < 0 &&
 		    atomic_compare_exchange_strong(
-			&owners[chunk], &nobody, (uint8_t)(shard + 1)))
+			&owners[number], &nobody, (uint8_t)(shard + 1)))
 			break;
 	}
-	if (chunk != hint_chunk(hint))
+	if (number != hint_chunk(hint))
 		atomic_compare_exchange_strong(
-		    &slab->hint, &hint, (hint >> 32) << 32 | chunk);
-	if (chunk == slab->chunks)
+		    &slab->hint, &hint, (hint >> 32) << 32 | number);
+	if (number == slab->chunks)
 		return false;
-	part->bump = chunk * LEDGER_CHUNK;
-	part->bump_end = part->bump + LEDGER_CHUNK;
-	if (part->bump == 0)
-		part->bump = 1; /* 0 is none */
+	for (unsigned i = 0; i < CHUNK_WORDS; i++)
+		slab_chunk(l, slab, number)->free[i] = all_of(number, i);
+	part->free_count += LEDGER_CHUNK - (number == 0);
+	open_chunk(l, slab, part, number);
 	return true;
 }
+
+/* A chunk whose cells are all free, if the shard has enough. */
+static void
+give_back_if_spare(struct ledger *l, struct slab *slab, struct slab_part *part,
+    uint32_t number)
+{
+	_Atomic uint8_t *owners = ledger_at(l, slab->owners_at);
+
+	if (part->free_count < LEDGER_CHUNK + KEEP_FREE ||
+	    !is_all_free(l, slab, number))
+		return;
+	close_chunk(l, slab, part, number);
+	part->free_count -= LEDGER_CHUNK - (number == 0);
+	atomic_store_explicit(&owners[number], 0, memory_order_release);
+	lower_hint(slab, number);
+}
+
+/* ---- cells ---- */
 
 uint32_t
 slab_take(
     struct ledger *l, struct slab *slab, struct slab_part *part, unsigned shard)
 {
-	uint32_t n = part->free;
+	struct chunk *c;
+	uint32_t first, n, next;
 
-	if (n != 0)
-		unlink_free(l, slab, part, n);
-	else if (part->bump < part->bump_end ||
-		 claim_chunk(l, slab, part, shard))
-		n = part->bump++;
-	else
+	if (part->open == 0 && !claim_chunk(l, slab, part, shard))
 		return 0;
+	c = slab_chunk(l, slab, part->open - 1);
+	first = (part->open - 1) * LEDGER_CHUNK;
+	n = first_free(c);
+	c->free[n / 64] &= c->free[n / 64] - 1;
+	next = first_free(c);
+	if (next == LEDGER_CHUNK)
+		close_chunk(l, slab, part, part->open - 1);
+	else /* so that it is in the cache when it is asked for */
+		__builtin_prefetch(ledger_cell(l, slab, first + next), 1);
+	part->free_count--;
 	part->used++;
-	(*used_of(l, slab, n))++;
-	return n;
+	return first + n;
 }
 
 static void
-give_back(
-    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t chunk)
+put(struct ledger *l, const struct slab *slab, struct slab_part *part,
+    uint32_t n)
 {
-	_Atomic uint8_t *owners = ledger_at(l, slab->owners_at);
-	uint32_t first = chunk * LEDGER_CHUNK;
+	struct chunk *c = slab_chunk(l, slab, n / LEDGER_CHUNK);
+	uint64_t *word = &c->free[n % LEDGER_CHUNK / 64];
+	uint64_t bit = UINT64_C(1) << n % 64;
 
-	for (uint32_t i = first == 0 ? 1 : 0; i < LEDGER_CHUNK; i++)
-		unlink_free(l, slab, part, first + i);
-	atomic_store_explicit(&owners[chunk], 0, memory_order_release);
-	lower_hint(slab, chunk);
-}
-
-/* A chunk whose cells are all on the free list, if the shard has enough. */
-static void
-give_back_if_spare(
-    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t chunk)
-{
-	if (slab_used(l, slab, chunk) == 0 &&
-	    part->free_count >= LEDGER_CHUNK + KEEP_FREE &&
-	    (part->bump == part->bump_end ||
-		(part->bump_end - 1) / LEDGER_CHUNK != chunk))
-		give_back(l, slab, part, chunk);
+	must((*word & bit) == 0);
+	if (first_free(c) == LEDGER_CHUNK)
+		open_chunk(l, slab, part, n / LEDGER_CHUNK);
+	*word |= bit;
+	part->free_count++;
 }
 
 void
 slab_give(
     struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
 {
-	uint16_t *used = used_of(l, slab, n);
-
-	push_free(l, slab, part, n);
-	must(*used > 0);
+	put(l, slab, part, n);
 	part->used--;
-	(*used)--;
 	give_back_if_spare(l, slab, part, n / LEDGER_CHUNK);
 }
 
@@ -148,23 +183,23 @@ void
 slab_trim(
     struct ledger *l, struct slab *slab, struct slab_part *part, unsigned shard)
 {
-	for (uint32_t chunk = 0; chunk < slab->chunks; chunk++) {
-		if (slab_owner(l, slab, chunk) == (int)shard)
-			give_back_if_spare(l, slab, part, chunk);
+	for (uint32_t i = 0; i < slab->chunks; i++) {
+		if (slab_owner(l, slab, i) == (int)shard)
+			give_back_if_spare(l, slab, part, i);
 	}
 }
+
+/* ---- after a death ---- */
 
 void
 slab_reset(
     struct ledger *l, struct slab *slab, struct slab_part *part, unsigned shard)
 {
-	uint16_t *used = ledger_at(l, slab->used_at);
-
 	*part = (struct slab_part){ 0 };
 	lower_hint(slab, 0); /* the dead one may have been giving back */
 	for (uint32_t i = 0; i < slab->chunks; i++) {
 		if (slab_owner(l, slab, i) == (int)shard)
-			used[i] = 0;
+			*slab_chunk(l, slab, i) = (struct chunk){ 0 };
 	}
 }
 
@@ -172,13 +207,11 @@ void
 slab_refill(
     struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
 {
-	push_free(l, slab, part, n);
+	put(l, slab, part, n);
 }
 
 void
-slab_count(
-    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
+slab_count(struct slab_part *part)
 {
 	part->used++;
-	(*used_of(l, slab, n))++;
 }

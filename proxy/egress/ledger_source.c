@@ -18,7 +18,6 @@ source_of_id(struct ledger *l, uint32_t id)
 	const struct pool_source *e = entries_of(l);
 	uint32_t low = 0, high = atomic_load_explicit(
 			      &l->address_count, memory_order_acquire);
-	struct prefix whole = { 0 };
 
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
@@ -29,10 +28,7 @@ source_of_id(struct ledger *l, uint32_t id)
 			high = middle;
 	}
 	must(high > low && id >= e[low].first_id);
-	whole.base = e[low].first;
-	if (id == e[low].first_id)
-		return whole.base;
-	return prefix_address(&whole, id - e[low].first_id);
+	return pool_source_address(&e[low], id - e[low].first_id);
 }
 
 uint32_t

@@ -154,11 +154,17 @@ pool_slots(const struct pool *p, enum addr_family family)
 }
 
 static struct addr
-source_address(const struct pool_source *s, uint32_t n)
+later_address(const struct pool_source *s, uint32_t n)
 {
 	struct prefix whole = { .base = s->first };
 
-	return n == 0 ? s->first : prefix_address(&whole, n);
+	return prefix_address(&whole, n);
+}
+
+struct addr
+pool_source_address(const struct pool_source *s, uint32_t n)
+{
+	return n == 0 ? s->first : later_address(s, n);
 }
 
 void
@@ -181,7 +187,7 @@ pool_slot(const struct pool *p, enum addr_family family, uint32_t slot,
 	port = (uint32_t)(left % p->ports);
 	for (; port > (uint32_t)r->last - r->first; r++)
 		port -= (uint32_t)r->last - r->first + 1;
-	out->source = source_address(s, n);
+	out->source = pool_source_address(s, n);
 	out->source.port = (uint16_t)(r->first + port);
 	out->source_id = s->first_id + n;
 	out->bind = r->bind;

@@ -116,6 +116,9 @@ bool pool_find(const struct pool *p, const struct addr *source, uint32_t *slot);
 bool pool_source_contains(
     const struct pool_source *s, const struct addr *a, uint32_t *at);
 
+/* The `n`th of them, without port. */
+struct addr pool_source_address(const struct pool_source *s, uint32_t n);
+
 /* Do two pools share an address and a port? By-route sources overlap with
  * every address of their family. */
 bool pool_overlaps(const struct pool *a, const struct pool *b);

@@ -31,7 +31,7 @@
 #define SECONDS_MAX    60u
 
 /* Of one target process. */
-#define TARGET_SESSIONS 18000u
+#define TARGET_SESSIONS 14000u
 
 static const struct {
 	const char *name;

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "bench_sample.h"
-#include "egress/ledger.h"
+#include "egress/ledger_shard.h"
 
 #define ROUNDS      11
 #define OPERATIONS  200000 /* of a round */
@@ -100,18 +100,6 @@ hold(struct ledger *l, uint32_t target, uint32_t count)
 		lease_one(l, &a, &lease);
 }
 
-/* Addresses of targets 0 .. `count` - 1. */
-static struct addr *
-targets_new(uint32_t count)
-{
-	struct addr *targets = calloc(count, sizeof(*targets));
-
-	must(targets != NULL);
-	for (uint32_t i = 0; i < count; i++)
-		targets[i] = target_number(i);
-	return targets;
-}
-
 /* A figure and what it may be at most; 0: nobody says. */
 struct figure {
 	const char *name;
@@ -138,7 +126,6 @@ struct alone {
 	struct figure figure;
 	uint32_t targets;
 	uint32_t kept; /* leases towards each that stay */
-	struct addr *addresses;
 	struct scene scene;
 };
 
@@ -148,17 +135,28 @@ alone_open(struct alone *a)
 	scene_open(&a->scene, 1 << 17, POOL_PACKED);
 	for (uint32_t i = 0; i < a->targets; i++)
 		hold(a->scene.ledger, i, a->kept);
-	a->addresses = targets_new(a->targets);
+}
+
+/* Targets are made, not looked up: what misses the cache is the ledger. */
+static void
+alone_use(struct alone *a, uint32_t n)
+{
+	struct addr target = target_number(n);
+
+	lease_and_return(a->scene.ledger, &target);
 }
 
 static void
 alone_round(struct alone *a)
 {
-	uint64_t seed = 1, start = bench_cpu_ns();
+	uint64_t seed = 1, start;
 
+	/* The other figures have had the cache since the last round. */
+	for (uint32_t i = 0; i < a->targets; i++)
+		alone_use(a, i);
+	start = bench_cpu_ns();
 	for (uint32_t i = 0; i < OPERATIONS; i++)
-		lease_and_return(a->scene.ledger,
-		    &a->addresses[bench_random(&seed, a->targets)]);
+		alone_use(a, bench_random(&seed, a->targets));
 	bench_add(
 	    &a->figure.samples, (double)(bench_cpu_ns() - start) / OPERATIONS);
 }
@@ -167,16 +165,27 @@ alone_round(struct alone *a)
 
 struct pair {
 	struct figure figure;
+	uint32_t targets[2]; /* one of each process; both in one shard */
 	struct scene scene;
 	pid_t pids[2];
 	int tell[2], hear[2];
 	_Atomic unsigned *ready; /* shared: those who have begun the round */
 };
 
-static void
-pair_work(struct pair *p, unsigned round)
+static uint32_t
+shard_of(struct ledger *l, uint32_t target)
 {
-	const struct addr target = target_number(1);
+	const struct addr a = target_number(target);
+	struct ledger_key k;
+
+	ledger_key_make(l, 0, &a, &k);
+	return k.shard;
+}
+
+static void
+pair_work(struct pair *p, unsigned who, unsigned round)
+{
+	const struct addr target = target_number(p->targets[who]);
 	struct ledger *l = p->scene.ledger;
 	uint64_t start;
 
@@ -192,13 +201,13 @@ pair_work(struct pair *p, unsigned round)
 }
 
 static void
-pair_child(struct pair *p)
+pair_child(struct pair *p, unsigned who)
 {
 	char word;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (unsigned round = 1; read(p->tell[0], &word, 1) == 1; round++)
-		pair_work(p, round);
+		pair_work(p, who, round);
 	_exit(0);
 }
 
@@ -211,7 +220,11 @@ pair_open(struct pair *p)
 	must(page != MAP_FAILED);
 	p->ready = page;
 	scene_open(&p->scene, 1 << 17, POOL_PACKED);
-	hold(p->scene.ledger, 1, 1);
+	while (shard_of(p->scene.ledger, p->targets[0]) !=
+	       shard_of(p->scene.ledger, p->targets[1]))
+		p->targets[1]++;
+	for (unsigned i = 0; i < 2; i++)
+		hold(p->scene.ledger, p->targets[i], 1);
 	must(pipe(p->tell) == 0 && pipe(p->hear) == 0);
 	fflush(stdout);
 	for (unsigned i = 0; i < 2; i++) {
@@ -219,7 +232,7 @@ pair_open(struct pair *p)
 		must(p->pids[i] >= 0);
 		if (p->pids[i] == 0) {
 			close(p->tell[1]);
-			pair_child(p);
+			pair_child(p, i);
 		}
 	}
 }
@@ -260,9 +273,11 @@ million_open(struct million *m)
 {
 	/* What a target has used stays its own while it holds anything. */
 	scene_open(&m->scene, 3 * MILLION, POOL_PACKED);
-	m->targets = targets_new(MILLION);
+	m->targets = calloc(MILLION, sizeof(*m->targets));
 	m->leases = calloc(MILLION, sizeof(*m->leases));
-	must(m->leases != NULL);
+	must(m->targets != NULL && m->leases != NULL);
+	for (uint32_t i = 0; i < MILLION; i++)
+		m->targets[i] = target_number(i);
 }
 
 static void
@@ -413,7 +428,7 @@ show_filled(struct filled *f, size_t count, const char *order)
 
 struct all {
 	struct alone alone[6];
-	struct pair pair;
+	struct pair shard, target;
 	struct filled packed[6], hashed[6];
 	struct million million;
 };
@@ -423,7 +438,8 @@ open_all(struct all *a)
 {
 	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
 		alone_open(&a->alone[i]);
-	pair_open(&a->pair);
+	pair_open(&a->shard);
+	pair_open(&a->target);
 	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
 		filled_open(&a->packed[i]);
 		filled_open(&a->hashed[i]);
@@ -436,7 +452,8 @@ run_round(struct all *a, uint64_t *seed)
 {
 	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
 		alone_round(&a->alone[i]);
-	pair_round(&a->pair);
+	pair_round(&a->shard);
+	pair_round(&a->target);
 	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
 		filled_round(&a->packed[i]);
 		filled_round(&a->hashed[i]);
@@ -450,7 +467,8 @@ forget_all(struct all *a)
 {
 	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
 		a->alone[i].figure.samples.count = 0;
-	a->pair.figure.samples.count = 0;
+	a->shard.figure.samples.count = 0;
+	a->target.figure.samples.count = 0;
 	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
 		a->packed[i].figure.samples.count = 0;
 		a->hashed[i].figure.samples.count = 0;
@@ -466,7 +484,8 @@ show_all(struct all *a)
 	    "least");
 	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++)
 		show(&a->alone[i].figure);
-	show(&a->pair.figure);
+	show(&a->shard.figure);
+	show(&a->target.figure);
 	printf(
 	    "\n1,000,000 leases towards 1,000,000 targets in random order\n");
 	show(&a->million.lease);
@@ -481,10 +500,11 @@ static void
 close_all(struct all *a)
 {
 	for (size_t i = 0; i < ARRAY_LEN(a->alone); i++) {
-		free(a->alone[i].addresses);
 		scene_close(&a->alone[i].scene);
 	}
-	pair_close(&a->pair);
+	/* The later one's processes have the earlier one's pipe too. */
+	pair_close(&a->target);
+	pair_close(&a->shard);
 	for (size_t i = 0; i < ARRAY_LEN(a->packed); i++) {
 		scene_close(&a->packed[i].scene);
 		scene_close(&a->hashed[i].scene);
@@ -521,8 +541,11 @@ main(void)
 		    ALONE("10,000 targets, nothing else held", 10000, 0),
 		    ALONE("10,000 targets with one lease held each", 10000, 1),
 		},
-		.pair.figure = { "two processes at one target, by the clock",
-		    250, { 0 } },
+		.shard = { .figure = { "two processes on one shard, by the clock",
+			       250, { 0 } },
+		    .targets = { 1, 2 } },
+		.target = { .figure = { "the same at one target", 0, { 0 } },
+		    .targets = { 1, 1 } },
 		.packed = FILLED_ALL(POOL_PACKED),
 		.hashed = FILLED_ALL(POOL_HASHED),
 		.million = { .lease.name = "a lease",

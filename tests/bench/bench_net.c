@@ -44,15 +44,32 @@ net_open_set(void)
 	return set;
 }
 
+static void
+watch(int set, struct side *side, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = side };
+
+	if (epoll_ctl(set, EPOLL_CTL_ADD, side->fd, &event) != 0)
+		net_die("epoll_ctl", errno);
+}
+
 void
 net_watch(int set, struct side *side, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP |
-					       EPOLLET,
-		.data.ptr = side };
-
 	side->fd = fd;
-	if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+	watch(set, side, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+}
+
+void
+net_watch_listener(int set, struct side *side)
+{
+	watch(set, side, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE);
+}
+
+void
+net_unwatch(int set, struct side *side)
+{
+	if (epoll_ctl(set, EPOLL_CTL_DEL, side->fd, NULL) != 0)
 		net_die("epoll_ctl", errno);
 }
 

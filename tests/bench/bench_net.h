@@ -20,6 +20,11 @@ struct side {
 int net_open_set(void);
 void net_watch(int set, struct side *side, int fd);
 
+/* A listening socket that other processes watch too: a connection wakes one of
+ * them. */
+void net_watch_listener(int set, struct side *side);
+void net_unwatch(int set, struct side *side);
+
 /* Runs those that are ready, waiting for the first one so long. */
 void net_turn(int set, int wait_ms);
 

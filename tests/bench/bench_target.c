@@ -17,10 +17,17 @@
 #define SOURCE_BYTES (4 * 1024 * 1024)
 #define LOW_WATER    (256 * 1024)
 #define ECHO_BYTES   4096
+/* A process that has so many accepts no more: it has 20,000 descriptors on some
+ * hosts, and a backlog may still be there. */
+#define ENDS_ENOUGH 15000
+#define SLACK       1000
 
 struct process {
 	int set, source;
 	_Atomic uint64_t *taken;
+	struct end *listeners[SERVICE_COUNT];
+	unsigned ends; /* accepted */
+	bool listens;
 };
 
 /* A listener, or what it has accepted. */
@@ -30,6 +37,21 @@ struct end {
 	enum service service;
 	off_t at; /* in the source */
 };
+
+static void
+listen_or_not(struct process *p, bool on)
+{
+	for (unsigned i = 0; i < SERVICE_COUNT; i++) {
+		struct side *side =
+		    p->listeners[i] == NULL ? NULL : &p->listeners[i]->side;
+
+		if (side != NULL && on)
+			net_watch_listener(p->set, side);
+		else if (side != NULL)
+			net_unwatch(p->set, side);
+	}
+	p->listens = on;
+}
 
 int
 flow_open_source(void)
@@ -133,10 +155,15 @@ on_ready(struct side *side, uint32_t events)
 {
 	struct end *e = container_of(side, struct end, side);
 
+	struct process *p = e->process;
+
 	if (serve(e, events))
 		return;
 	close(side->fd);
 	free(e);
+	p->ends--;
+	if (!p->listens && p->ends < ENDS_ENOUGH - SLACK)
+		listen_or_not(p, true);
 }
 
 static struct end *
@@ -155,18 +182,23 @@ static void
 on_acceptable(struct side *side, uint32_t events)
 {
 	struct end *listener = container_of(side, struct end, side);
+	struct process *p = listener->process;
 	int fd;
 
 	(void)events;
 	while ((fd = accept4(
 		    side->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-		struct end *e = new_end(listener->process, listener->service);
+		struct end *e = new_end(p, listener->service);
 
 		e->side.ready = on_ready;
 		if (e->service == SERVICE_SINK || e->service == SERVICE_BOTH)
 			flow_prepare_sink(fd);
-		net_watch(listener->process->set, &e->side, fd);
+		net_watch(p->set, &e->side, fd);
+		p->ends++;
 	}
+	/* Not before all is accepted: the others were not told of it. */
+	if (p->listens && p->ends >= ENDS_ENOUGH)
+		listen_or_not(p, false);
 }
 
 static void
@@ -182,8 +214,10 @@ run_process(const int *listeners, enum service first, enum service end,
 		struct end *e = new_end(&p, (enum service)i);
 
 		e->side.ready = on_acceptable;
-		net_watch(p.set, &e->side, listeners[i]);
+		e->side.fd = listeners[i];
+		p.listeners[i] = e;
 	}
+	listen_or_not(&p, true);
 	for (;;)
 		net_turn(p.set, -1);
 }

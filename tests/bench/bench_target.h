@@ -21,7 +21,7 @@ enum service {
 	SERVICE_COUNT,
 };
 
-#define TARGET_PROCESSES_MAX 17
+#define TARGET_PROCESSES_MAX 22
 
 struct targets {
 	uint16_t port; /* the first one */

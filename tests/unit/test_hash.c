@@ -48,3 +48,44 @@ Test(hash, is_siphash_1_3)
 		cr_assert_eq(hash_words(key, word), reference(key, word));
 	}
 }
+
+#define BUCKETS 4096
+
+/* Addresses in a row, as they are in memory; a port or the rest in a row. */
+static uint64_t
+word_of(unsigned row, uint32_t i)
+{
+	return row == 0   ? __builtin_bswap32(UINT32_C(0x0a000000) + i)
+	       : row == 1 ? (uint64_t)i << 32
+			  : (uint64_t)__builtin_bswap32(i) << 32;
+}
+
+/* The fullest of as many buckets as there are words: by chance some 7. */
+static unsigned
+fullest(const uint64_t keys[HASH_SPREAD_KEYS], unsigned row)
+{
+	unsigned count[BUCKETS] = { 0 }, most = 0;
+
+	for (uint32_t i = 0; i < BUCKETS; i++) {
+		const uint64_t word[3] = { row == 0 ? word_of(0, i) : 7,
+			row == 1 ? word_of(1, i) : 0,
+			row == 2 ? word_of(2, i) : 9 };
+		unsigned *c = &count[hash_spread(keys, word) % BUCKETS];
+
+		if (++*c > most)
+			most = *c;
+	}
+	return most;
+}
+
+Test(hash, spreads_what_is_in_a_row_under_any_key)
+{
+	uint64_t keys[HASH_SPREAD_KEYS];
+
+	for (uint64_t i = 0; i < 300; i++) {
+		hash_spread_keys((uint64_t[2]){ i, i * i }, keys);
+		for (unsigned row = 0; row < 3; row++)
+			cr_assert_leq(
+			    fullest(keys, row), 14, "key %u", (unsigned)i);
+	}
+}

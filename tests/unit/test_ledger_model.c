@@ -524,7 +524,7 @@ static void
 spoil(struct hold *h)
 {
 	struct ledger *l = h->l;
-	struct slab_part nonsense = { 77, 77, 77, 777, 77 };
+	struct slab_part nonsense = { 77, 777, 77 };
 
 	for (uint32_t i = 1; i < l->records.chunks * LEDGER_CHUNK; i++) {
 		struct record *r = ledger_record(l, i);
