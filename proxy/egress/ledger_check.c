@@ -23,7 +23,7 @@ struct check {
 	struct seen *seen; /* room for all records */
 	uint32_t seen_count;
 	uint32_t count[RECORD_STATES];
-	uint32_t targets, idle, records;
+	uint32_t targets, idle, spare, records;
 	uint32_t extras, waiting; /* used cells; of them in a queue */
 	uint64_t held;            /* sum of the targets' counts */
 };
@@ -329,6 +329,7 @@ check_target(struct check *c, uint32_t n)
 		    t->high_water, t->held);
 	c->held += t->held;
 	c->idle += idle;
+	c->spare += (target_word(t) & TARGET_SPARE) != 0;
 	return error;
 }
 
@@ -486,12 +487,18 @@ check_counts(struct check *c)
 		n = ledger_extra(c->h.l, n)->link.next;
 		n = n == s->idle_desks ? 0 : n;
 	}
-	for (uint32_t n = s->spare; n != 0 && spare <= c->targets; spare++) {
-		n = ledger_target_at(c->h.l, n)->link.next;
-		n = n == s->spare ? 0 : n;
+	for (uint32_t i = 0; i < LEDGER_SPARES; i++) {
+		const struct target *t =
+		    ledger_target_at(c->h.l, s->spares.target[i]);
+
+		if ((s->spares.used[i / 64] >> i % 64 & 1) == 0)
+			continue;
+		spare++;
+		if ((target_word(t) & TARGET_SPARE) == 0 || t->link.next != i)
+			return broken(c, "spare place %u is not known", i);
 	}
-	if (spare != s->spare_count)
-		return broken(c, "%u spare, not %u", spare, s->spare_count);
+	if (spare != c->spare)
+		return broken(c, "%u spare, not %u", spare, c->spare);
 	idle += spare;
 	if (idle != c->idle)
 		return broken(c, "%u idle listed, not %u", idle, c->idle);

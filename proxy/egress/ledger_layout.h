@@ -75,7 +75,7 @@ _Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
 #define TARGET_DESK (UINT64_C(1) << 57)
 /* A lease was not to be had since somebody last asked; for alarms only. */
 #define TARGET_WAS_FULL (UINT64_C(1) << 58)
-/* It is on the list of spare ones: derived. */
+/* It is one of its shard's spare ones, at place link.next: derived. */
 #define TARGET_SPARE (UINT64_C(1) << 59)
 
 enum lane_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
@@ -95,7 +95,7 @@ struct lane {
 struct target {
 	/*
 	 * Idle (nothing held, nobody waits): on the shard's ring `idle`, or
-	 * `spare` when nothing cools either, or, when it has a desk, that is on
+	 * spare when nothing cools either, or, when it has a desk, that is on
 	 * `idle_desks`. Else, and if mirrored, link.next is the head of the
 	 * ring of held records. With a desk: link.prev is that.
 	 */
@@ -188,6 +188,18 @@ struct slab_part {
 	uint32_t used;
 };
 
+/*
+ * Targets that could end, but many come back soon: a few are kept. Not a ring:
+ * the neighbours are not touched when one comes or goes.
+ */
+#define LEDGER_SPARES 192
+
+struct spares {
+	uint64_t used[LEDGER_SPARES / 64]; /* bit of each place */
+	uint32_t hand;                     /* goes round: who ends next */
+	uint32_t target[LEDGER_SPARES];    /* where used */
+};
+
 /* What each lease and return looks at comes first: the fewer lines of the
  * cache, the quicker two processes hand them to each other. */
 struct shard {
@@ -201,8 +213,6 @@ struct shard {
 	uint32_t idle_desks; /* the same of those with a desk: of the desks */
 	uint32_t dying; /* records of ended targets, still to be freed: chain of
 			   targets */
-	uint32_t spare; /* ring of a few that could end: they come back */
-	uint32_t spare_count;
 	/* Somebody waits in this shard; also read without the lock. */
 	_Atomic uint32_t waiting;
 
@@ -211,6 +221,7 @@ struct shard {
 	uint32_t rotor;    /* which source a by-kernel lease takes next */
 	uint32_t next_gen; /* of those who wait; not derived */
 	uint64_t rebuilds; /* after a death; not derived */
+	struct spares spares;
 };
 
 /* A pool's definition. Two copies: a shard that is still at an older epoch

@@ -197,7 +197,7 @@ clear_shard(struct hold *h)
 	slab_reset(h->l, &h->l->targets, &s->targets, h->shard);
 	slab_reset(h->l, &h->l->extras, &s->extras, h->shard);
 	s->idle = s->idle_desks = s->waited = s->dying = 0;
-	s->spare = s->spare_count = 0;
+	s->spares = (struct spares){ 0 };
 	atomic_store(&s->waiting, 0);
 	for (unsigned i = 0; i < RECORD_STATES; i++)
 		s->count[i] = 0;

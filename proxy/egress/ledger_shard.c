@@ -11,9 +11,7 @@
  * have tens of thousands, and a hold must be short. */
 #define FREE_AT_ONCE 16
 
-/* A target that comes back soon finds its entry, if that is a small one: so
- * many of each shard are kept, and of so few slots. */
-#define SPARE_MAX       192
+/* Targets of so few slots are kept as spare ones. */
 #define SPARE_SLOTS_MAX 4
 
 /* Idle targets that one operation looks at, to end those that have cooled. */
@@ -293,9 +291,43 @@ is_idle(const struct hold *h, uint32_t n)
 static void
 leave_spare(struct hold *h, uint32_t n)
 {
-	ring_remove(h->l, &h->l->targets, &h->s->spare, n);
-	h->s->spare_count--;
-	target_flag(target_at(h, n), TARGET_SPARE, false);
+	struct target *t = target_at(h, n);
+	uint32_t place = t->link.next;
+
+	h->s->spares.used[place / 64] &= ~(UINT64_C(1) << place % 64);
+	target_flag(t, TARGET_SPARE, false);
+}
+
+/* A place for a spare target; LEDGER_SPARES: all are in use. */
+static uint32_t
+free_place(const struct spares *spares)
+{
+	for (unsigned i = 0; i < LEDGER_SPARES / 64; i++) {
+		if (~spares->used[i] != 0)
+			return i * 64 +
+			       (uint32_t)__builtin_ctzll(~spares->used[i]);
+	}
+	return LEDGER_SPARES;
+}
+
+/* The spare target whose turn to end it is; 0: there is none. The one after it
+ * was used long ago, too: it is fetched meanwhile. */
+static uint32_t
+next_spare(const struct hold *h)
+{
+	struct spares *spares = &h->s->spares;
+
+	for (unsigned i = 0; i < LEDGER_SPARES; i++) {
+		uint32_t place = spares->hand;
+
+		spares->hand = (place + 1) % LEDGER_SPARES;
+		if ((spares->used[place / 64] >> place % 64 & 1) == 0)
+			continue;
+		__builtin_prefetch(
+		    target_at(h, spares->target[spares->hand]), 1);
+		return spares->target[place];
+	}
+	return 0;
 }
 
 void
@@ -341,17 +373,24 @@ end_idle(struct hold *h, uint32_t n)
 static void
 end_or_spare(struct hold *h, uint32_t n)
 {
+	struct spares *spares = &h->s->spares;
 	struct target *t = target_at(h, n);
+	uint32_t place;
 
 	if (target_desk(t) != 0 || t->lane.skip != 0 ||
 	    t->lane.fresh > SPARE_SLOTS_MAX) {
 		end_target(h, n);
 		return;
 	}
-	ring_append(h->l, &h->l->targets, &h->s->spare, n);
+	place = free_place(spares);
+	if (place == LEDGER_SPARES) {
+		end_idle(h, next_spare(h));
+		place = free_place(spares);
+	}
+	spares->used[place / 64] |= UINT64_C(1) << place % 64;
+	spares->target[place] = n;
+	t->link.next = place;
 	target_flag(t, TARGET_SPARE, true);
-	if (++h->s->spare_count > SPARE_MAX)
-		end_idle(h, h->s->spare);
 }
 
 void
@@ -408,13 +447,13 @@ sweep(struct hold *h, uint64_t now_ms)
 static uint32_t
 take_cell(struct hold *h, struct slab *slab, struct slab_part *part)
 {
-	uint32_t n;
+	uint32_t n, spare;
 
 	while ((n = slab_take(h->l, slab, part, h->shard)) == 0) {
 		if (h->s->dying != 0)
 			free_dying(h, UINT32_MAX);
-		else if (h->s->spare != 0)
-			end_idle(h, h->s->spare);
+		else if ((spare = next_spare(h)) != 0)
+			end_idle(h, spare);
 		else if (h->s->idle != 0 || h->s->idle_desks != 0)
 			end_idle(h, oldest_idle(h, h->s->idle == 0));
 		else

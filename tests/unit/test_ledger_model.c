@@ -552,7 +552,7 @@ spoil(struct hold *h)
 	}
 	h->s->records = h->s->targets = h->s->extras = nonsense;
 	h->s->idle = h->s->idle_desks = h->s->waited = h->s->dying = 99;
-	h->s->spare = h->s->spare_count = 88;
+	memset(&h->s->spares, 8, sizeof(h->s->spares));
 	h->s->waiting = 77;
 	memset(h->s->count, 3, sizeof(h->s->count));
 	for (uint32_t i = 0; i <= l->bucket_mask; i++)
