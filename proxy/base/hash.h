@@ -56,11 +56,12 @@ hash_words(const uint64_t key[2], const uint64_t word[3])
 
 #define HASH_SPREAD_KEYS 7
 
+/* Its keys, of one secret; hash_words() with a third word of 1 is theirs. */
 static inline void
 hash_spread_keys(const uint64_t key[2], uint64_t out[HASH_SPREAD_KEYS])
 {
 	for (uint64_t i = 0; i < HASH_SPREAD_KEYS; i++)
-		out[i] = hash_words(key, (uint64_t[3]){ i, 0, 0 });
+		out[i] = hash_words(key, (uint64_t[3]){ i, 0, 1 });
 }
 
 /*

@@ -146,6 +146,14 @@ write_promptly(struct stream *s)
 	s->second_write = true;
 }
 
+void
+stream_acknowledge(struct stream *s)
+{
+	static const int on = 1;
+
+	setsockopt(s->watch.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 ssize_t
 stream_write(struct stream *s, const void *bytes, size_t len)
 {

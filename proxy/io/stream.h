@@ -53,6 +53,10 @@ ssize_t stream_read(struct stream *s, void *bytes, size_t len);
 /* Writes. The number taken, which may be 0, or a negative errno but EAGAIN. */
 ssize_t stream_write(struct stream *s, const void *bytes, size_t len);
 
+/* Acknowledges what was read at once: a peer that sends in small pieces keeps
+ * the next one back until then (RFC 896). */
+void stream_acknowledge(struct stream *s);
+
 /* Looks at the next bytes: as stream_read(), but they stay. */
 ssize_t stream_peek(struct stream *s, void *bytes, size_t len);
 

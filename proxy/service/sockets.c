@@ -317,6 +317,10 @@ sockets_listen(
 			set_deferred(e->fds[n], config, l->defer_accept);
 		if (listen(e->fds[n], (int)l->backlog) != 0)
 			return -errno;
+		/* What a client says first is acknowledged by the answer to it.
+		 * Set after listen(), accepted sockets inherit it. */
+		if (e->path[0] == '\0')
+			(void)set_int(e->fds[n], IPPROTO_TCP, TCP_QUICKACK, 0);
 	}
 	return 0;
 }

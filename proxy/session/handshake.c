@@ -187,6 +187,8 @@ advance(struct session *s, const uint8_t *bytes, size_t len)
 			break;
 		used += (size_t)n;
 	}
+	if (reads_messages(s) && used < len) /* a piece, and no answer */
+		stream_acknowledge(&s->client);
 	if (s->state != SESSION_CLOSED && s->state != SESSION_REFUSING)
 		keep_ahead(s, bytes + used, len - used);
 }

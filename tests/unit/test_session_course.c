@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,37 @@ Test(session_course, a_handshake_may_be_cut_anywhere)
 		session_close(f->s, CLOSE_STOPPED);
 		fixture_free(f, CLOSE_STOPPED);
 	}
+}
+
+/* Is what comes acknowledged at once? */
+static bool
+acknowledges(const struct fixture *f)
+{
+	int on = -1;
+	socklen_t len = sizeof(on);
+
+	cr_assert_eq(
+	    getsockopt(f->s->fd, IPPROTO_TCP, TCP_QUICKACK, &on, &len), 0);
+	return on != 0;
+}
+
+/* Whoever sends a message in pieces, and TCP_NODELAY off, waits for it. */
+Test(session_course, a_piece_of_a_message_is_acknowledged)
+{
+	static const int off = 0;
+	struct fixture *f = fixture_new();
+
+	fixture_start(f);
+	/* As of what is accepted. */
+	cr_assert_eq(
+	    setsockopt(f->s->fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off)),
+	    0);
+	client_sends(f, "\5\1\0", 3);
+	cr_expect_not(acknowledges(f));
+	client_sends(f, "\5\1\0", 3);
+	cr_expect(acknowledges(f));
+	session_stop_all(&f->env);
+	fixture_free(f, CLOSE_STOPPED);
 }
 
 Test(session_course, the_first_reason_to_close_stands)

@@ -201,7 +201,7 @@ Test(sockets, port_0_is_one_free_port_for_all_slots)
 	bench_close(&b);
 }
 
-Test(sockets, what_is_accepted_dies_with_a_reset)
+Test(sockets, what_is_accepted_inherits_its_options)
 {
 	struct bench b = bench_open();
 	struct sockets s;
@@ -213,6 +213,7 @@ Test(sockets, what_is_accepted_dies_with_a_reset)
 	cr_assert(pairs_wait(s.endpoints[0].fds[0], POLLIN));
 	fd = accept(s.endpoints[0].fds[0], NULL, NULL);
 	cr_assert_geq(fd, 0);
+	cr_expect_eq(option(fd, IPPROTO_TCP, TCP_QUICKACK), 0);
 	close(fd); /* as by a crash */
 	cr_expect_eq(pairs_look(client, PAIRS_RESET), PAIRS_RESET);
 	close(client);
