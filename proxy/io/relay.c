@@ -16,6 +16,13 @@
 /* A read that got so much is likely to be followed by more. */
 #define BULK_BYTES (64 * 1024)
 
+/* While small messages pass through this loop, too, a read of bulk takes so
+ * much at most: what is moved before them is their wait. Where there are none,
+ * larger reads cost half of it. */
+#define SMALL_BYTES  (16 * 1024)
+#define SHARED_BYTES (128 * 1024)
+#define SHARED_MS    50
+
 /* Where less than this may still be kept, nothing is: bytes are looked at, and
  * read once the other side has taken them. */
 #define KEPT_LEAST 4096
@@ -303,6 +310,9 @@ read_size(const struct relays *env, const struct relay_half *h,
 
 	if (size < env->limits.buffer)
 		size = env->limits.buffer;
+	if (h->bulk && size > SHARED_BYTES &&
+	    loop_now(env->loop) < env->shared_until_ms)
+		size = SHARED_BYTES;
 	return size < left ? size : left;
 }
 
@@ -344,6 +354,9 @@ pump_bytes(struct relay *r, struct relay_half *h, struct stream *from,
 		}
 		if (r->error != 0)
 			return PUMP_WRITE_ERROR;
+		if (!h->bulk && n < SMALL_BYTES)
+			r->env->shared_until_ms =
+			    loop_now(r->env->loop) + SHARED_MS;
 		h->bulk = (size_t)n >= BULK_BYTES;
 		share = (size_t)n < share ? share - (size_t)n : 0;
 	}

@@ -44,8 +44,9 @@ struct relay_limits {
 struct relays {
 	struct loop *loop;
 	struct relay_limits limits;
-	uint64_t kept; /* bytes of memory, by all relays, now */
-	uint64_t peak; /* most, since memory was given back */
+	uint64_t kept;            /* bytes of memory, by all relays, now */
+	uint64_t peak;            /* most, since memory was given back */
+	uint64_t shared_until_ms; /* small messages pass, too */
 	struct pipes pipes;
 	struct timeout_class look;
 	struct timeout timer; /* armed while something was kept lately */

@@ -16,6 +16,7 @@
 
 #define BUFFER (64 * 1024)
 #define PLENTY (64 * 1024 * 1024)
+#define SHARED (128 * 1024) /* a read of bulk beside small messages */
 
 /* A test of what holds whichever way bytes are moved. */
 #define TEST_MOVING(name)                           \
@@ -737,6 +738,58 @@ Test(relay, four_reads_are_a_share)
 	cr_expect_eq(b->relay.up.bytes, 6);
 	expect_heard(&b->target, "xxxxxx");
 	expect_sees(&b->target, PAIRS_FIN);
+	bench_free(b);
+}
+
+/* More than a share, in one send(); how much. */
+static size_t
+says_much(struct bench *b)
+{
+	static const uint8_t much[SHARED * 2];
+	ssize_t n;
+
+	setsockopt(b->client.peer, SOL_SOCKET, SO_SNDBUF, &(int){ SHARED * 4 },
+	    sizeof(int));
+	setsockopt(b->target.fd, SOL_SOCKET, SO_SNDBUF, &(int){ SHARED * 4 },
+	    sizeof(int));
+	n = send(b->client.peer, much, sizeof(much), 0);
+	cr_assert_gt(n, SHARED + BUFFER);
+	b->client.stream.readable = b->target.stream.writable = true;
+	b->relay.up.bulk = true;
+	return (size_t)n;
+}
+
+static void
+drop(int fd, size_t len)
+{
+	static uint8_t bytes[SHARED * 2];
+
+	cr_assert_eq(pairs_recv(fd, bytes, len), len);
+}
+
+/* Bulk takes much at once, but where small messages wait behind it. */
+Test(relay, bulk_takes_less_where_small_messages_pass)
+{
+	const struct relay_limits limits = {
+		.buffer = SHARED * 2, .all = PLENTY, .splice = RELAY_SPLICE_NO
+	};
+	struct bench *b = bench_with(&limits, pairs_unix, pairs_unix);
+	size_t alone, shared;
+
+	start(b, "", "");
+	alone = says_much(b);
+	relay_pump(&b->relay);
+	cr_expect_eq(b->relay.up.bytes, alone);
+	drop(b->target.peer, alone);
+	passes(&b->loop, 2);
+
+	says(b, &b->target, "small");
+	shared = says_much(b);
+	relay_pump(&b->relay);
+	cr_expect_eq(b->relay.up.bytes, alone + SHARED);
+	b->relays.shared_until_ms = 0; /* it was long ago */
+	relay_pump(&b->relay);
+	cr_expect_eq(b->relay.up.bytes, alone + shared);
 	bench_free(b);
 }
 
