@@ -20,8 +20,8 @@
 /* How often a lock that somebody has is tried before this process sleeps, and
  * how long it keeps its hands off in between, so that the other one can go on.
  */
-#define SPINS  20
-#define PAUSES 40
+#define SPINS  10
+#define PAUSES 160
 
 /* Word by word, as they are read: bytes just written do not come back from the
  * processor's store buffer as a word. */
