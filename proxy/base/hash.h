@@ -54,6 +54,15 @@ hash_words(const uint64_t key[2], const uint64_t word[3])
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
+/* Each bit of the result depends on all of `z` (finalizer of splitmix64). */
+static inline uint64_t
+hash_mix(uint64_t z)
+{
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
 #define HASH_SPREAD_KEYS 7
 
 /* Its keys, of one secret; hash_words() with a third word of 1 is theirs. */
@@ -68,7 +77,7 @@ hash_spread_keys(const uint64_t key[2], uint64_t out[HASH_SPREAD_KEYS])
  * Multilinear hashing (Lemire and Kaser, "Strongly universal string hashing is
  * fast", 2012): whatever two different keys are, without the numbers in `keys`
  * nobody does better than chance at making them equal. Of keys in a row the
- * sums are in a row too, so they are mixed in the end (splitmix64).
+ * sums are in a row too, so they are mixed in the end.
  */
 static inline uint64_t
 hash_spread(const uint64_t keys[HASH_SPREAD_KEYS], const uint64_t word[3])
@@ -79,9 +88,7 @@ hash_spread(const uint64_t keys[HASH_SPREAD_KEYS], const uint64_t word[3])
 		sum += keys[2 * i + 1] * (uint32_t)word[i];
 		sum += keys[2 * i + 2] * (word[i] >> 32);
 	}
-	sum = (sum ^ sum >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	sum = (sum ^ sum >> 27) * UINT64_C(0x94d049bb133111eb);
-	return sum ^ sum >> 31;
+	return hash_mix(sum);
 }
 
 #endif

@@ -155,9 +155,9 @@ slab_take(
 	return first + n;
 }
 
-static void
-put(struct ledger *l, const struct slab *slab, struct slab_part *part,
-    uint32_t n)
+void
+slab_refill(
+    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
 {
 	struct chunk *c = slab_chunk(l, slab, n / LEDGER_CHUNK);
 	uint64_t *word = &c->free[n % LEDGER_CHUNK / 64];
@@ -174,7 +174,7 @@ void
 slab_give(
     struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
 {
-	put(l, slab, part, n);
+	slab_refill(l, slab, part, n);
 	part->used--;
 	give_back_if_spare(l, slab, part, n / LEDGER_CHUNK);
 }
@@ -201,13 +201,6 @@ slab_reset(
 		if (slab_owner(l, slab, i) == (int)shard)
 			*slab_chunk(l, slab, i) = (struct chunk){ 0 };
 	}
-}
-
-void
-slab_refill(
-    struct ledger *l, struct slab *slab, struct slab_part *part, uint32_t n)
-{
-	put(l, slab, part, n);
 }
 
 void

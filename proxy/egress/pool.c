@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 /*
  * A longer prefix counts as its first so many addresses: more than any host
  * can use at once, and few enough that 32 bits number all addresses of 256
@@ -153,18 +155,11 @@ pool_slots(const struct pool *p, enum addr_family family)
 		   : POOL_SLOTS_MAX / p->ports * p->ports;
 }
 
-static struct addr
-later_address(const struct pool_source *s, uint32_t n)
-{
-	struct prefix whole = { .base = s->first };
-
-	return prefix_address(&whole, n);
-}
-
 struct addr
 pool_source_address(const struct pool_source *s, uint32_t n)
 {
-	return n == 0 ? s->first : later_address(s, n);
+	return n == 0 ? s->first
+		      : prefix_address(&(struct prefix){ .base = s->first }, n);
 }
 
 void
@@ -217,17 +212,6 @@ half_bits(uint32_t n)
 	return half;
 }
 
-/* Scrambles `x` under `key` (finalizer of splitmix64). */
-static uint32_t
-scramble(uint32_t x, uint64_t key)
-{
-	uint64_t z = x + key;
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (uint32_t)(z ^ z >> 31);
-}
-
 #define ROUNDS 4
 
 /* A Feistel network over 2 x `half` bits, forwards or back. */
@@ -244,11 +228,13 @@ feistel(uint32_t x, uint64_t key, unsigned half, bool back)
 		uint32_t mixed;
 
 		if (back) {
-			mixed = right ^ (scramble(left, round_key) & mask);
+			mixed = right ^
+				((uint32_t)hash_mix(left + round_key) & mask);
 			right = left;
 			left = mixed;
 		} else {
-			mixed = left ^ (scramble(right, round_key) & mask);
+			mixed = left ^
+				((uint32_t)hash_mix(right + round_key) & mask);
 			left = right;
 			right = mixed;
 		}
