@@ -2,6 +2,7 @@
 #include "egress/ledger_shard.h"
 
 #include <endian.h>
+#include <sched.h>
 #include <string.h>
 
 #include "egress/ledger_lane.h"
@@ -17,9 +18,9 @@
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
 
-/* How often a lock that somebody has is tried before this process sleeps, and
- * how long it keeps its hands off in between, so that the other one can go on.
- */
+/* How often a lock that somebody has is tried before others are let run, and
+ * how long this process keeps its hands off in between, so that the other one
+ * can go on. */
 #define SPINS  10
 #define PAUSES 160
 
@@ -87,18 +88,24 @@ pause_cpu(void)
 #endif
 }
 
-/* A hold is shorter than going to sleep and being woken. */
+/*
+ * Never sleeps in the mutex: a waiter that is woken and killed before it has
+ * the lock takes its wake-up with it, where another one was faster, and the
+ * next waiter would sleep on with nobody to wake it.
+ */
 int
 shard_spin(struct shard *s)
 {
 	int error = EBUSY;
 
-	for (int i = 0; i < SPINS && error == EBUSY; i++) {
-		for (int j = 0; j < PAUSES; j++)
+	for (unsigned i = 0; error == EBUSY; i++) {
+		if (i >= SPINS)
+			sched_yield();
+		for (int j = 0; i < SPINS && j < PAUSES; j++)
 			pause_cpu();
 		error = pthread_mutex_trylock(&s->mutex);
 	}
-	return error == EBUSY ? pthread_mutex_lock(&s->mutex) : error;
+	return error;
 }
 
 void

@@ -36,7 +36,7 @@ void ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
 void ledger_key_of(
     struct ledger *l, const struct target *t, struct ledger_key *out);
 
-/* Waits for the mutex, that somebody has; as pthread_mutex_lock(). */
+/* Takes the mutex, that somebody has: 0 or EOWNERDEAD. */
 int shard_spin(struct shard *s);
 
 /* Makes a shard whole whose last owner died in it (`error` is EOWNERDEAD), or
