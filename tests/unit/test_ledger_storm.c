@@ -336,6 +336,10 @@ claim_granted(struct worker *w)
 			continue;
 		}
 		error = ledger_claim(w->s->l, &a->ticket, w->s->now_ms, &lease);
+		if (error == -EAGAIN) { /* its giver has died: it waits on */
+			i++;
+			continue;
+		}
 		must(error == 0 || error == -ENOENT);
 		if (error == 0) {
 			note_lease(w, a, &lease, rests);
@@ -492,8 +496,11 @@ static void
 wait_for_all(struct storm *s)
 {
 	for (uint8_t i = 1; i <= WORKERS; i++) {
-		while (s->slates[i].stopped != s->stop)
+		while (s->slates[i].stopped != s->stop) {
+			cr_assert_eq(waitpid(s->pids[i], NULL, WNOHANG), 0,
+			    "worker %u ended by itself", i);
 			sched_yield();
+		}
 	}
 }
 
