@@ -23,7 +23,7 @@ struct check {
 	struct seen *seen; /* room for all records */
 	uint32_t seen_count;
 	uint32_t count[RECORD_STATES];
-	uint32_t targets, idle, spare, records;
+	uint32_t targets, idle, placed, spare, records;
 	uint32_t extras, waiting; /* used cells; of them in a queue */
 	uint64_t held;            /* sum of the targets' counts */
 };
@@ -324,11 +324,15 @@ check_target(struct check *c, uint32_t n)
 	if (error == 0 && idle && resting == 0 &&
 	    (target_word(t) & TARGET_SPARE) == 0)
 		error = broken(c, "target %u has no reason to be", n);
+	if (error == 0 && (target_word(t) & TARGET_SPARE) != 0 &&
+	    (!idle || (target_word(t) & TARGET_PLACED) == 0))
+		error = broken(c, "target %u is spare and is not", n);
 	if (error == 0 && t->high_water < t->held)
 		error = broken(c, "target %u: high water %u under %u", n,
 		    t->high_water, t->held);
 	c->held += t->held;
 	c->idle += idle;
+	c->placed += (target_word(t) & TARGET_PLACED) != 0;
 	c->spare += (target_word(t) & TARGET_SPARE) != 0;
 	return error;
 }
@@ -466,7 +470,7 @@ static int
 check_counts(struct check *c)
 {
 	const struct shard *s = c->h.s;
-	uint32_t idle = 0, spare = 0, dying = 0;
+	uint32_t idle = 0, placed = 0, dying = 0;
 	int error;
 
 	if (c->count[RECORD_HOT] != 0 || c->count[RECORD_BRIEF] != 0 ||
@@ -493,13 +497,13 @@ check_counts(struct check *c)
 
 		if ((s->spares.used[i / 64] >> i % 64 & 1) == 0)
 			continue;
-		spare++;
-		if ((target_word(t) & TARGET_SPARE) == 0 || t->link.next != i)
+		placed++;
+		if ((target_word(t) & TARGET_PLACED) == 0 || t->link.prev != i)
 			return broken(c, "spare place %u is not known", i);
 	}
-	if (spare != c->spare)
-		return broken(c, "%u spare, not %u", spare, c->spare);
-	idle += spare;
+	if (placed != c->placed)
+		return broken(c, "%u placed, not %u", placed, c->placed);
+	idle += c->spare;
 	if (idle != c->idle)
 		return broken(c, "%u idle listed, not %u", idle, c->idle);
 	if (atomic_load(&s->waiting) != c->waiting)

@@ -54,6 +54,7 @@ desk_of(struct hold *h, uint32_t target)
 	n = extra_take(h, target, EXTRA_DESK);
 	if (n == 0)
 		return 0;
+	shard_leave_place(h, target);
 	t->link.prev = n;
 	target_flag(t, TARGET_DESK, true);
 	return n;

@@ -75,8 +75,10 @@ _Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
 #define TARGET_DESK (UINT64_C(1) << 57)
 /* A lease was not to be had since somebody last asked; for alarms only. */
 #define TARGET_WAS_FULL (UINT64_C(1) << 58)
-/* It is one of its shard's spare ones, at place link.next: derived. */
-#define TARGET_SPARE (UINT64_C(1) << 59)
+/* It has a place among its shard's spare ones, number link.prev: derived. */
+#define TARGET_PLACED (UINT64_C(1) << 59)
+/* It is a spare one, at its place: derived. */
+#define TARGET_SPARE (UINT64_C(1) << 60)
 
 enum lane_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
 
@@ -97,7 +99,8 @@ struct target {
 	 * Idle (nothing held, nobody waits): on the shard's ring `idle`, or
 	 * spare when nothing cools either, or, when it has a desk, that is on
 	 * `idle_desks`. Else, and if mirrored, link.next is the head of the
-	 * ring of held records. With a desk: link.prev is that.
+	 * ring of held records. With a desk: link.prev is that; with a place:
+	 * link.prev is its number.
 	 */
 	struct cell link;
 	uint64_t ip[2];
@@ -189,15 +192,16 @@ struct slab_part {
 };
 
 /*
- * Targets that could end, but many come back soon: a few are kept. Not a ring:
- * the neighbours are not touched when one comes or goes.
+ * Targets that could end, but many come back soon: a few are kept. Who comes
+ * back keeps the place while in use, until it is needed: to come and go then
+ * touches nothing but the target.
  */
 #define LEDGER_SPARES 192
 
 struct spares {
 	uint64_t used[LEDGER_SPARES / 64]; /* bit of each place */
-	uint32_t hand;                     /* goes round: who ends next */
-	uint32_t target[LEDGER_SPARES];    /* where used */
+	uint32_t hand; /* goes round: whose place is needed next */
+	uint32_t target[LEDGER_SPARES]; /* where used */
 };
 
 /* What each lease and return looks at comes first: the fewer lines of the

@@ -274,6 +274,7 @@ end_target(struct hold *h, uint32_t n)
 	struct ledger_key k;
 	uint32_t *link;
 
+	shard_leave_place(h, n);
 	ledger_key_of(h->l, t, &k);
 	/* The truth first: its records are nobody's from here on. */
 	atomic_store_explicit(
@@ -295,17 +296,7 @@ is_idle(const struct hold *h, uint32_t n)
 	return target_at(h, n)->held == 0 && queue_length(h, n) == 0;
 }
 
-static void
-leave_spare(struct hold *h, uint32_t n)
-{
-	struct target *t = target_at(h, n);
-	uint32_t place = t->link.next;
-
-	h->s->spares.used[place / 64] &= ~(UINT64_C(1) << place % 64);
-	target_flag(t, TARGET_SPARE, false);
-}
-
-/* A place for a spare target; LEDGER_SPARES: all are in use. */
+/* A place that no target has; LEDGER_SPARES: all are in use. */
 static uint32_t
 free_place(const struct spares *spares)
 {
@@ -317,24 +308,28 @@ free_place(const struct spares *spares)
 	return LEDGER_SPARES;
 }
 
-/* The spare target whose turn to end it is; 0: there is none. The one after it
- * was used long ago, too: it is fetched meanwhile. */
-static uint32_t
-next_spare(const struct hold *h)
+static void
+take_place(struct hold *h, uint32_t n, uint32_t place)
 {
 	struct spares *spares = &h->s->spares;
 
-	for (unsigned i = 0; i < LEDGER_SPARES; i++) {
-		uint32_t place = spares->hand;
+	spares->used[place / 64] |= UINT64_C(1) << place % 64;
+	spares->target[place] = n;
+	target_at(h, n)->link.prev = place;
+	target_flag(target_at(h, n), TARGET_PLACED, true);
+}
 
-		spares->hand = (place + 1) % LEDGER_SPARES;
-		if ((spares->used[place / 64] >> place % 64 & 1) == 0)
-			continue;
-		__builtin_prefetch(
-		    target_at(h, spares->target[spares->hand]), 1);
-		return spares->target[place];
-	}
-	return 0;
+void
+shard_leave_place(struct hold *h, uint32_t n)
+{
+	struct target *t = target_at(h, n);
+	uint32_t place = t->link.prev;
+
+	if ((target_word(t) & TARGET_PLACED) == 0)
+		return;
+	h->s->spares.used[place / 64] &= ~(UINT64_C(1) << place % 64);
+	target_flag(t, TARGET_PLACED, false);
+	t->link.prev = 0;
 }
 
 void
@@ -349,10 +344,11 @@ shard_wake(struct hold *h, uint32_t n)
 		ring_remove(h->l, &h->l->extras, &h->s->idle_desks, desk);
 		return;
 	}
-	if (target_word(t) & TARGET_SPARE)
-		leave_spare(h, n);
-	else
-		ring_remove(h->l, &h->l->targets, &h->s->idle, n);
+	if (target_word(t) & TARGET_SPARE) {
+		target_flag(t, TARGET_SPARE, false);
+		return;
+	}
+	ring_remove(h->l, &h->l->targets, &h->s->idle, n);
 	/* No held record is listed, and there is no desk. */
 	t->link.next = t->link.prev = 0;
 }
@@ -376,27 +372,52 @@ end_idle(struct hold *h, uint32_t n)
 	end_target(h, n);
 }
 
+/* Frees the next place that is in use, whose target ends unless it is in use
+ * itself. The one after it was used long ago, too: it is fetched meanwhile.
+ * False: none is. */
+static bool
+clear_place(struct hold *h)
+{
+	struct spares *spares = &h->s->spares;
+
+	for (unsigned i = 0; i < LEDGER_SPARES; i++) {
+		uint32_t place = spares->hand;
+		uint32_t n = spares->target[place];
+
+		spares->hand = (place + 1) % LEDGER_SPARES;
+		if ((spares->used[place / 64] >> place % 64 & 1) == 0)
+			continue;
+		__builtin_prefetch(
+		    target_at(h, spares->target[spares->hand]), 1);
+		if (target_word(target_at(h, n)) & TARGET_SPARE)
+			end_idle(h, n);
+		else
+			shard_leave_place(h, n);
+		return true;
+	}
+	return false;
+}
+
 /* Ends the target, or keeps it while there are few. */
 static void
 end_or_spare(struct hold *h, uint32_t n)
 {
-	struct spares *spares = &h->s->spares;
 	struct target *t = target_at(h, n);
-	uint32_t place;
 
 	if (target_desk(t) != 0 || t->lane.skip != 0 ||
 	    t->lane.fresh > SPARE_SLOTS_MAX) {
 		end_target(h, n);
 		return;
 	}
-	place = free_place(spares);
-	if (place == LEDGER_SPARES) {
-		end_idle(h, next_spare(h));
-		place = free_place(spares);
+	if ((target_word(t) & TARGET_PLACED) == 0) {
+		uint32_t place = free_place(&h->s->spares);
+
+		if (place == LEDGER_SPARES) {
+			clear_place(h);
+			place = free_place(&h->s->spares);
+		}
+		take_place(h, n, place);
 	}
-	spares->used[place / 64] |= UINT64_C(1) << place % 64;
-	spares->target[place] = n;
-	t->link.next = place;
 	target_flag(t, TARGET_SPARE, true);
 }
 
@@ -416,10 +437,12 @@ shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 		desk_free(h, n);
 		desk = 0;
 	}
-	if (desk != 0)
+	if (desk != 0) {
 		ring_append(h->l, &h->l->extras, &h->s->idle_desks, desk);
-	else
-		ring_append(h->l, &h->l->targets, &h->s->idle, n);
+		return;
+	}
+	shard_leave_place(h, n);
+	ring_append(h->l, &h->l->targets, &h->s->idle, n);
 }
 
 /* A little of the housekeeping at each operation, so that memory does not grow
@@ -454,13 +477,13 @@ sweep(struct hold *h, uint64_t now_ms)
 static uint32_t
 take_cell(struct hold *h, struct slab *slab, struct slab_part *part)
 {
-	uint32_t n, spare;
+	uint32_t n;
 
 	while ((n = slab_take(h->l, slab, part, h->shard)) == 0) {
 		if (h->s->dying != 0)
 			free_dying(h, UINT32_MAX);
-		else if ((spare = next_spare(h)) != 0)
-			end_idle(h, spare);
+		else if (clear_place(h))
+			;
 		else if (h->s->idle != 0 || h->s->idle_desks != 0)
 			end_idle(h, oldest_idle(h, h->s->idle == 0));
 		else

@@ -100,6 +100,9 @@ MUST_USE int shard_enter(struct hold *h, const struct ledger_key *k,
 /* Takes a target that is idle from the list of those. */
 void shard_wake(struct hold *h, uint32_t n);
 
+/* Gives up the target's place among the spare ones, if it has one. */
+void shard_leave_place(struct hold *h, uint32_t n);
+
 /* Puts it on the list when nothing is held and nobody waits, or ends it. */
 void shard_settle(struct hold *h, uint32_t n, uint64_t now_ms);
 

@@ -202,6 +202,83 @@ Test(ledger, of_entries_with_nothing_held_or_cooling_a_few_are_kept)
 	fixture_check(l);
 }
 
+/* Takes a lease towards each of so many targets, and returns it. */
+static void
+visit(struct ledger *l, uint32_t first, unsigned count)
+{
+	static const struct ledger_holder holder = { .session = 7,
+		.worker = 1 };
+	struct ledger_lease lease;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct addr a = addr_v4(first + i, 443);
+
+		cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
+		ledger_return(l, &lease, LEDGER_HOT, NOW);
+	}
+}
+
+/* What is kept was idle once and is in use again. */
+Test(ledger, an_entry_in_use_makes_way_for_others_that_are_to_be_kept)
+{
+	struct ledger *l = fixture_ledger(30000, 30000);
+	struct ledger_holder holder = { .session = 7, .worker = 1 };
+	struct ledger_lease held[500];
+	struct ledger_totals t;
+
+	fixture_set(l, 0, "192.0.2.1", 100, 102);
+	visit(l, UINT32_C(0x0a000000), ARRAY_LEN(held));
+	for (unsigned i = 0; i < ARRAY_LEN(held); i++) {
+		struct addr a = addr_v4(UINT32_C(0x0a000000) + i, 443);
+
+		cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &held[i]), 0);
+	}
+	fixture_check(l);
+	visit(l, UINT32_C(0x0b000000), 20000);
+	ledger_totals(l, &t);
+	cr_expect_eq(t.held, ARRAY_LEN(held));
+	cr_expect_eq(t.targets, 64 * 192 + ARRAY_LEN(held));
+	fixture_check(l);
+	for (unsigned i = 0; i < ARRAY_LEN(held); i++)
+		ledger_return(l, &held[i], LEDGER_HOT, NOW);
+	ledger_totals(l, &t);
+	cr_expect_eq(t.targets, 64 * 192);
+	fixture_check(l);
+}
+
+/* Nothing was held or cooled; then somebody waits, or something cools. */
+Test(ledger, an_entry_that_was_kept_ends_in_any_other_way_too)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct addr target = fixture_at(TARGET);
+	struct ledger_holder holder = { .session = 7, .worker = 1 };
+	struct ledger_lease lease, other;
+	struct ledger_ticket ticket;
+
+	fixture_set(l, 0, "192.0.2.1", 100, 100);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t later = NOW + i * LEDGER_LONG_MS;
+
+		visit(l, UINT32_C(0x0a000000), 1);
+		lease = expect_lease(l, TARGET, later, "192.0.2.1:100");
+		ledger_return(l, &lease, LEDGER_HOT, later);
+		lease = expect_lease(l, TARGET, later, "192.0.2.1:100");
+		cr_assert_eq(ledger_queue(l, 0, &target, &holder, 1, later,
+				 &ticket, &other),
+		    -EINPROGRESS);
+		fixture_check(l);
+		ledger_cancel(l, &ticket, later);
+		fixture_check(l);
+		ledger_return(l, &lease, LEDGER_HOT, later);
+		fixture_check(l);
+		lease = expect_lease(l, TARGET, later, "192.0.2.1:100");
+		ledger_return(l, &lease, LEDGER_HOT, later);
+		lease = expect_lease(l, TARGET, later, "192.0.2.1:100");
+		ledger_return(l, &lease, LEDGER_LONG, later);
+		fixture_check(l);
+	}
+}
+
 Test(ledger, a_large_entry_with_nothing_held_or_cooling_costs_nothing)
 {
 	struct ledger *l = fixture_ledger(1000, 1000);
