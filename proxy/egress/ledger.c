@@ -104,21 +104,11 @@ ledger_bytes(uint32_t leases, uint32_t targets)
 static int
 init_mutexes(struct ledger *l)
 {
-	pthread_mutexattr_t attr;
-	int error = pthread_mutexattr_init(&attr);
+	int error = robust_init(&l->named_mutex);
 
-	if (error != 0)
-		return -error;
-	error = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	if (error == 0)
-		error =
-		    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	if (error == 0)
-		error = pthread_mutex_init(&l->named_mutex, &attr);
 	for (unsigned i = 0; i < LEDGER_SHARDS && error == 0; i++)
-		error = pthread_mutex_init(&l->shards[i].mutex, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -error;
+		error = robust_init(&l->shards[i].mutex);
+	return error;
 }
 
 int

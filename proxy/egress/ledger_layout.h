@@ -17,10 +17,10 @@
 #ifndef FOURFOLD_LEDGER_LAYOUT_H
 #define FOURFOLD_LEDGER_LAYOUT_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/hash.h"
+#include "base/robust.h"
 #include "egress/ledger.h"
 
 #define LEDGER_SHARDS      64

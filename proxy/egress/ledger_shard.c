@@ -2,7 +2,6 @@
 #include "egress/ledger_shard.h"
 
 #include <endian.h>
-#include <sched.h>
 #include <string.h>
 
 #include "egress/ledger_lane.h"
@@ -17,12 +16,6 @@
 
 /* Idle targets that one operation looks at, to end those that have cooled. */
 #define SWEEP_AT_ONCE 2
-
-/* How often a lock that somebody has is tried before others are let run, and
- * how long this process keeps its hands off in between, so that the other one
- * can go on. */
-#define SPINS  10
-#define PAUSES 160
 
 /* Word by word, as they are read: bytes just written do not come back from the
  * processor's store buffer as a word. */
@@ -76,38 +69,6 @@ target_addr(const struct target *t)
 	return a;
 }
 
-static inline void
-pause_cpu(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#else
-	atomic_signal_fence(memory_order_seq_cst);
-#endif
-}
-
-/*
- * Never sleeps in the mutex: a waiter that is woken and killed before it has
- * the lock takes its wake-up with it, where another one was faster, and the
- * next waiter would sleep on with nobody to wake it.
- */
-int
-shard_spin(struct shard *s)
-{
-	int error = EBUSY;
-
-	for (unsigned i = 0; error == EBUSY; i++) {
-		if (i >= SPINS)
-			sched_yield();
-		for (int j = 0; i < SPINS && j < PAUSES; j++)
-			pause_cpu();
-		error = pthread_mutex_trylock(&s->mutex);
-	}
-	return error;
-}
-
 void
 shard_mend(struct hold *h, int error)
 {
@@ -119,7 +80,7 @@ shard_mend(struct hold *h, int error)
 	shard_rebuild(h, epoch);
 	if (error == EOWNERDEAD) {
 		h->s->rebuilds++;
-		must(pthread_mutex_consistent(&h->s->mutex) == 0);
+		robust_mended(&h->s->mutex);
 	}
 }
 

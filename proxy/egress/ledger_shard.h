@@ -36,9 +36,6 @@ void ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
 void ledger_key_of(
     struct ledger *l, const struct target *t, struct ledger_key *out);
 
-/* Takes the mutex, that somebody has: 0 or EOWNERDEAD. */
-int shard_spin(struct shard *s);
-
 /* Makes a shard whole whose last owner died in it (`error` is EOWNERDEAD), or
  * that is of older pools. */
 void shard_mend(struct hold *h, int error);
@@ -48,10 +45,8 @@ static inline struct hold
 shard_lock(struct ledger *l, uint32_t shard)
 {
 	struct hold h = { l, &l->shards[shard], shard, 0 };
-	int error = pthread_mutex_trylock(&h.s->mutex);
+	int error = robust_lock(&h.s->mutex);
 
-	if (error == EBUSY)
-		error = shard_spin(h.s);
 	if (error != 0 ||
 	    h.s->epoch != atomic_load_explicit(&l->epoch, memory_order_acquire))
 		shard_mend(&h, error);
@@ -61,7 +56,7 @@ shard_lock(struct ledger *l, uint32_t shard)
 static inline void
 shard_unlock(struct hold *h)
 {
-	must(pthread_mutex_unlock(&h->s->mutex) == 0);
+	robust_unlock(&h->s->mutex);
 }
 
 /* Locks the shard of cell `n` of the slab; false, and nothing locked, when it

@@ -178,10 +178,10 @@ source_intern(struct ledger *l, const struct addr *ip)
 
 	if (place != 0)
 		return place;
-	error = pthread_mutex_lock(&l->named_mutex);
+	error = robust_lock(&l->named_mutex);
+	must(error == 0 || error == EOWNERDEAD);
 	if (error == EOWNERDEAD) /* an entry counts only when it is whole */
-		error = pthread_mutex_consistent(&l->named_mutex);
-	must(error == 0);
+		robust_mended(&l->named_mutex);
 	place = find_named(l, ip);
 	n = atomic_load(&l->named_count);
 	if (place == 0 && n < LEDGER_NAMED) {
@@ -191,7 +191,7 @@ source_intern(struct ledger *l, const struct addr *ip)
 		    &l->named_count, n + 1, memory_order_release);
 		place = n + 1;
 	}
-	must(pthread_mutex_unlock(&l->named_mutex) == 0);
+	robust_unlock(&l->named_mutex);
 	return place;
 }
 

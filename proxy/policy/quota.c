@@ -65,19 +65,11 @@ quota_bytes(uint32_t subjects)
 static int
 init_mutexes(struct quota *q)
 {
-	pthread_mutexattr_t attr;
-	int error = pthread_mutexattr_init(&attr);
+	int error = 0;
 
-	if (error != 0)
-		return -error;
-	error = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	if (error == 0)
-		error =
-		    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
 	for (unsigned i = 0; i < QUOTA_SHARDS && error == 0; i++)
-		error = pthread_mutex_init(&q->shards[i].mutex, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -error;
+		error = robust_init(&q->shards[i].mutex);
+	return error;
 }
 
 int
@@ -147,14 +139,14 @@ quota_lock(struct quota *q, uint32_t shard)
 			   (size_t)shard * (q->bucket_mask + 1),
 		.cells = (struct cell *)(void *)(block + q->cells_at) +
 			 (size_t)shard * q->cells };
-	int error = pthread_mutex_lock(&h.s->mutex);
+	int error = robust_lock(&h.s->mutex);
 
 	must(error == 0 || error == EOWNERDEAD);
 	if (error == EOWNERDEAD) {
 		/* First the mending: should we die in it, the next does it. */
 		quota_rebuild(&h);
 		h.s->rebuilds++;
-		must(pthread_mutex_consistent(&h.s->mutex) == 0);
+		robust_mended(&h.s->mutex);
 	}
 	return h;
 }
@@ -162,7 +154,7 @@ quota_lock(struct quota *q, uint32_t shard)
 void
 quota_unlock(struct quota_hold *h)
 {
-	must(pthread_mutex_unlock(&h->s->mutex) == 0);
+	robust_unlock(&h->s->mutex);
 }
 
 /* Locks the shard of a subject. */

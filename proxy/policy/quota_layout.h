@@ -14,9 +14,9 @@
 #ifndef FOURFOLD_QUOTA_LAYOUT_H
 #define FOURFOLD_QUOTA_LAYOUT_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/robust.h"
 #include "policy/quota.h"
 
 #define QUOTA_SHARDS    64
