@@ -32,12 +32,12 @@ buckets_for(uint32_t cells)
 	return buckets;
 }
 
-/* For each lease one that waits, and the lane and counts that it may need; for
- * each target a desk. */
+/* For each lease one that waits, and the turn, lane and counts that it may
+ * need; for each target a desk. */
 static uint32_t
 extras_for(uint32_t leases, uint32_t targets)
 {
-	uint64_t extras = (uint64_t)leases * 4 + targets;
+	uint64_t extras = (uint64_t)leases * 5 + targets;
 
 	return extras < UINT32_MAX / 2 ? (uint32_t)extras : UINT32_MAX / 2;
 }

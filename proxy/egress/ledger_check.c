@@ -230,31 +230,46 @@ check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
 
 /* Every one in the queue is found, once. */
 static int
+check_turn(struct check *c, uint32_t n, uint32_t turn, uint32_t *found)
+{
+	struct ledger *l = c->h.l;
+	const struct extra *t = ledger_extra(l, turn);
+	uint32_t at = t->turn.waiting;
+	const struct extra *desk =
+	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
+
+	if ((extra_state(t) != EXTRA_CLIENT_TURN &&
+		extra_state(t) != EXTRA_USER_TURN) ||
+	    t->target != n || at == 0 ||
+	    extra_find(&c->h, n, extra_state(t), t->key) != turn)
+		return broken(c, "target %u: bad turn %u", n, turn);
+	do {
+		const struct extra *e = ledger_extra(l, at);
+
+		if (extra_state(e) != EXTRA_WAITING || e->target != n ||
+		    ledger_extra(l, e->link.next)->link.prev != at ||
+		    ++*found > desk->desk.waiting)
+			return broken(c, "target %u: bad queue at %u", n, at);
+		at = e->link.next;
+	} while (at != t->turn.waiting);
+	return 0;
+}
+
+static int
 check_queue(struct check *c, uint32_t n)
 {
 	struct ledger *l = c->h.l;
 	const struct extra *desk =
 	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
-	uint32_t turn = desk->desk.turn, found = 0;
+	uint32_t turn = desk->desk.turns, found = 0;
 
 	while (turn != 0) {
-		const struct extra *first = ledger_extra(l, turn);
-		uint32_t last = 0;
+		int error = check_turn(c, n, turn, &found);
 
-		for (uint32_t at = turn; at != 0;
-		     at = ledger_extra(l, at)->chain) {
-			const struct extra *e = ledger_extra(l, at);
-
-			if (extra_state(e) != EXTRA_WAITING || e->target != n ||
-			    ++found > desk->desk.waiting)
-				return broken(
-				    c, "target %u: bad queue at %u", n, at);
-			last = at;
-		}
-		if (last != first->wait.last)
-			return broken(c, "target %u: lost the last", n);
-		turn =
-		    first->link.next == desk->desk.turn ? 0 : first->link.next;
+		if (error != 0)
+			return error;
+		turn = ledger_extra(l, turn)->link.next;
+		turn = turn == desk->desk.turns ? 0 : turn;
 	}
 	if (found != desk->desk.waiting)
 		return broken(c, "target %u: %u wait, %u counted", n, found,

@@ -81,7 +81,15 @@ extra_find(const struct hold *h, uint32_t target, enum extra_state state,
 static uint32_t *
 ring_of(struct extra *desk, enum extra_state state)
 {
-	return state == EXTRA_LANE ? &desk->desk.lanes : &desk->desk.counts;
+	switch (state) {
+	case EXTRA_LANE:
+		return &desk->desk.lanes;
+	case EXTRA_CLIENT_TURN:
+	case EXTRA_USER_TURN:
+		return &desk->desk.turns;
+	default:
+		return &desk->desk.counts;
+	}
 }
 
 uint32_t

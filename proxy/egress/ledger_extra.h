@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * ledger_extra: what only some targets have besides their slots: a desk, and on
- * it the lanes of a sticky pool, and how much each client and user holds.
+ * it the lanes of a sticky pool, how much each client and user holds, and the
+ * turns of those who wait.
  */
 #ifndef FOURFOLD_LEDGER_EXTRA_H
 #define FOURFOLD_LEDGER_EXTRA_H
@@ -19,7 +20,7 @@ uint32_t desk_of(struct hold *h, uint32_t target);
 /* Frees the desk and all that is on it, if there is one. Nobody waits. */
 void desk_free(struct hold *h, uint32_t target);
 
-/* The lane, client's or user's count of the target; 0 when there is none. */
+/* The lane, client's or user's count or turn; 0 when there is none. */
 uint32_t extra_find(const struct hold *h, uint32_t target,
     enum extra_state state, const uint64_t key[2]);
 
@@ -27,7 +28,7 @@ uint32_t extra_find(const struct hold *h, uint32_t target,
 uint32_t extra_get(struct hold *h, uint32_t target, enum extra_state state,
     const uint64_t key[2]);
 
-/* Takes a lane or count from the desk and frees it. */
+/* Takes a lane, count or turn from the desk and frees it. */
 void extra_drop(struct hold *h, struct extra *desk, uint32_t n);
 
 /* The lane for records of the source; the target's own where the pool is not

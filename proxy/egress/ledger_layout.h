@@ -41,8 +41,8 @@ enum record_state {
 	RECORD_HELD,
 	RECORD_STRAY, /* held, is no slot of the pool: freed when returned */
 	RECORD_HOT,
-	RECORD_BRIEF, /* cooling, the list of short times */
-	RECORD_LONG,  /* cooling, the list of long times */
+	RECORD_BRIEF, /* cooling, the list of short times as a rule */
+	RECORD_LONG,  /* cooling, the list of long times as a rule */
 	RECORD_STATES
 };
 
@@ -119,25 +119,30 @@ enum extra_state {
 	EXTRA_LANE,    /* the slots of one source address towards a target */
 	EXTRA_CLIENT,  /* what one client holds towards a target */
 	EXTRA_USER,    /* what one user holds towards a target */
+	/* Those of one client or user who wait: they have one turn. */
+	EXTRA_CLIENT_TURN,
+	EXTRA_USER_TURN,
 };
 
 /*
  * What only some targets need. Waiting and granted ones are truth, the others
- * are derived. Lanes and counts are found by a hash of target, state and key.
+ * are derived. Lanes, counts and turns are found by a hash of target, state and
+ * key.
  */
 struct extra {
-	/* Desk: on `waited` or `idle_desks`; lane, client, user: on the desk's
-	 * ring of them; waiting, and the first of its client: on `turn`. */
+	/* Desk: on `waited` or `idle_desks`; waiting: on its turn's ring; the
+	 * others: on the desk's ring of them. */
 	struct cell link;
-	uint32_t chain; /* next of the hash bucket; waiting: of the client */
+	uint32_t chain; /* next of the hash bucket */
 	uint32_t target;
 	/* Lane: the source's id. User: its id. Client, waiting: the address,
-	 * IPv4 as ::ffff:a.b.c.d, zeros: none; of a client cut to the prefix.
-	 * Desk: key[0] is the time at which all lanes have cooled. */
+	 * IPv4 as ::ffff:a.b.c.d, zeros: none; unless waiting cut to the
+	 * prefix. Desk: key[0] is the time at which all lanes have cooled. */
 	uint64_t key[2];
 	union {
 		struct {
-			uint32_t turn;    /* whose turn is next */
+			uint32_t turns; /* ring: whose turn is next comes first
+					 */
 			uint32_t waiting; /* in the queue */
 			uint32_t lanes, counts;
 			uint32_t covered; /* of the pool's reserves: held */
@@ -148,11 +153,13 @@ struct extra {
 			uint32_t reserve, most; /* of a user: see ledger_user */
 		} count;
 		struct {
+			uint32_t waiting; /* ring, oldest first */
+		} turn;
+		struct {
 			uint64_t session;
 			uint32_t gen;    /* in order of arrival */
 			uint32_t record; /* granted: with its gen */
 			uint32_t record_gen;
-			uint32_t last; /* of the client's chain, in its first */
 		} wait;
 	};
 	uint16_t client_port, user;

@@ -10,42 +10,26 @@ extra_at(const struct hold *h, uint32_t n)
 	return ledger_extra(h->l, n);
 }
 
-/* Do the two take one turn together? */
-static bool
-are_one_client(const struct pool_rules *rules, const struct extra *a,
-    const struct extra *b)
-{
-	uint64_t x[2], y[2];
-
-	if (a->user != 0 || b->user != 0)
-		return a->user == b->user;
-	party_cut_client(rules, a->key, x);
-	party_cut_client(rules, b->key, y);
-	return x[0] == y[0] && x[1] == y[1];
-}
-
-/* The first in the queue of the same client as `e`, or 0. */
-static uint32_t
-find_first(
-    const struct hold *h, const struct extra *desk, const struct extra *e)
+/* By what the turn of a waiting cell is found. */
+static enum extra_state
+turn_key(const struct hold *h, const struct extra *e, uint64_t key[2])
 {
 	const struct pool *p =
 	    shard_pool(h, target_pool(ledger_target_at(h->l, e->target)));
-	uint32_t n = desk->desk.turn;
 
-	while (n != 0) {
-		if (are_one_client(&p->rules, extra_at(h, n), e))
-			return n;
-		n = extra_at(h, n)->link.next;
-		if (n == desk->desk.turn)
-			break;
+	if (e->user == 0) {
+		party_cut_client(&p->rules, e->key, key);
+		return EXTRA_CLIENT_TURN;
 	}
-	return 0;
+	key[0] = e->user;
+	key[1] = 0;
+	return EXTRA_USER_TURN;
 }
 
 static void
-count_waiting(struct hold *h, uint32_t desk, int change)
+count_waiting(struct hold *h, uint32_t target, int change)
 {
+	uint32_t desk = target_desk(ledger_target_at(h->l, target));
 	struct extra *d = extra_at(h, desk);
 	uint32_t before = d->desk.waiting;
 
@@ -63,23 +47,15 @@ count_waiting(struct hold *h, uint32_t desk, int change)
 bool
 queue_append(struct hold *h, uint32_t n)
 {
-	struct extra *e = extra_at(h, n);
-	uint32_t desk = desk_of(h, e->target);
-	struct extra *d = extra_at(h, desk);
-	uint32_t first;
+	const struct extra *e = extra_at(h, n);
+	uint64_t key[2];
+	enum extra_state state = turn_key(h, e, key);
+	uint32_t turn = extra_get(h, e->target, state, key);
 
-	if (desk == 0)
+	if (turn == 0)
 		return false;
-	e->chain = 0;
-	first = find_first(h, d, e);
-	if (first == 0) {
-		ring_append(h->l, &h->l->extras, &d->desk.turn, n);
-		e->wait.last = n;
-	} else {
-		extra_at(h, extra_at(h, first)->wait.last)->chain = n;
-		extra_at(h, first)->wait.last = n;
-	}
-	count_waiting(h, desk, 1);
+	ring_append(h->l, &h->l->extras, &extra_at(h, turn)->turn.waiting, n);
+	count_waiting(h, e->target, 1);
 	return true;
 }
 
@@ -108,29 +84,25 @@ queue_enter(struct hold *h, uint32_t target, const struct tenant *tenant)
 void
 queue_remove(struct hold *h, uint32_t n)
 {
-	struct extra *e = extra_at(h, n);
-	uint32_t desk = target_desk(ledger_target_at(h->l, e->target));
-	struct extra *d = extra_at(h, desk);
-	uint32_t first = find_first(h, d, e);
-	uint32_t before = first;
+	const struct slab *slab = &h->l->extras;
+	const struct extra *e = extra_at(h, n);
+	struct extra *desk =
+	    extra_at(h, target_desk(ledger_target_at(h->l, e->target)));
+	uint64_t key[2];
+	enum extra_state state = turn_key(h, e, key);
+	uint32_t turn = extra_find(h, e->target, state, key);
+	uint32_t *waiting = &extra_at(h, turn)->turn.waiting;
+	bool was_next = *waiting == n;
 
-	must(first != 0);
-	if (first == n) {
-		ring_remove(h->l, &h->l->extras, &d->desk.turn, n);
-		if (e->chain != 0) { /* its client's next turn is the last */
-			extra_at(h, e->chain)->wait.last = e->wait.last;
-			ring_append(
-			    h->l, &h->l->extras, &d->desk.turn, e->chain);
-		}
-	} else {
-		while (extra_at(h, before)->chain != n)
-			before = extra_at(h, before)->chain;
-		extra_at(h, before)->chain = e->chain;
-		if (extra_at(h, first)->wait.last == n)
-			extra_at(h, first)->wait.last = before;
+	must(turn != 0);
+	ring_remove(h->l, slab, waiting, n);
+	count_waiting(h, e->target, -1);
+	if (*waiting == 0) {
+		extra_drop(h, desk, turn);
+	} else if (was_next) { /* its client's next turn is the last */
+		ring_remove(h->l, slab, &desk->desk.turns, turn);
+		ring_append(h->l, slab, &desk->desk.turns, turn);
 	}
-	e->chain = 0;
-	count_waiting(h, desk, -1);
 }
 
 void
@@ -185,11 +157,11 @@ grant_to(struct hold *h, uint32_t n, uint64_t now_ms)
 static bool
 grant_one(struct hold *h, const struct extra *desk, uint64_t now_ms)
 {
-	uint32_t first = desk->desk.turn;
+	uint32_t first = desk->desk.turns;
 	uint32_t n = first;
 
 	do {
-		int error = grant_to(h, n, now_ms);
+		int error = grant_to(h, extra_at(h, n)->turn.waiting, now_ms);
 
 		if (error == 0)
 			return true;

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include <endian.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -376,6 +377,67 @@ filled_turn(struct filled *f)
 	f->figure.ns += bench_cpu_ns() - start;
 }
 
+/* ---- one full target that clients wait for ---- */
+
+struct queued {
+	struct figure figure;
+	uint32_t clients; /* each waits once */
+	uint32_t next;    /* whose turn it is */
+	struct scene scene;
+	struct ledger_lease lease; /* what goes from one to the next */
+	struct ledger_ticket *tickets;
+};
+
+static void
+wait_as(struct queued *q, uint32_t client)
+{
+	const struct addr target = target_number(1);
+	const struct ledger_holder holder = { .session = client,
+		.worker = 1,
+		.client = addr_v4(UINT32_C(0x0b000000) + client, 5) };
+	struct ledger_lease lease;
+
+	must(ledger_queue(q->scene.ledger, 0, &target, &holder, UINT32_MAX, 1,
+		 &q->tickets[client], &lease) == -EINPROGRESS);
+}
+
+static void
+queued_open(struct queued *q)
+{
+	const struct addr target = target_number(1);
+
+	scene_open(&q->scene, 1 << 18, POOL_PACKED);
+	hold(q->scene.ledger, 1, PORTS - 1);
+	lease_one(q->scene.ledger, &target, &q->lease);
+	q->tickets = calloc(q->clients, sizeof(*q->tickets));
+	must(q->tickets != NULL);
+	for (uint32_t i = 0; i < q->clients; i++)
+		wait_as(q, i);
+}
+
+/* A return, which is a grant; its claim; and who had it waits again. */
+static void
+queued_turn(struct queued *q)
+{
+	struct ledger *l = q->scene.ledger;
+	uint64_t start = bench_cpu_ns();
+
+	for (uint32_t i = 0; i < OPERATIONS / TURNS / 10; i++) {
+		ledger_return(l, &q->lease, LEDGER_HOT, 1);
+		must(ledger_claim(l, &q->tickets[q->next], 1, &q->lease) == 0);
+		wait_as(q, q->next);
+		q->next = (q->next + 1) % q->clients;
+	}
+	q->figure.ns += 10 * (bench_cpu_ns() - start);
+}
+
+static void
+queued_close(struct queued *q)
+{
+	free(q->tickets);
+	scene_close(&q->scene);
+}
+
 /* ---- memory ---- */
 
 static size_t
@@ -446,6 +508,7 @@ struct all {
 	struct alone alone[6];
 	struct pair shard, target;
 	struct filled packed[6], hashed[6];
+	struct queued queued[3];
 	struct million million;
 };
 
@@ -460,6 +523,8 @@ open_all(struct all *a)
 		filled_open(&a->packed[i]);
 		filled_open(&a->hashed[i]);
 	}
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		queued_open(&a->queued[i]);
 	million_open(&a->million);
 }
 
@@ -472,6 +537,8 @@ take_turns(struct all *a)
 		filled_turn(&a->packed[i]);
 		filled_turn(&a->hashed[i]);
 	}
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		queued_turn(&a->queued[i]);
 }
 
 static void
@@ -485,6 +552,8 @@ run_round(struct all *a, uint64_t *seed)
 		end_round(&a->packed[i].figure);
 		end_round(&a->hashed[i].figure);
 	}
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		end_round(&a->queued[i].figure);
 	pair_round(&a->shard);
 	pair_round(&a->target);
 	million_round(&a->million, seed);
@@ -502,6 +571,8 @@ forget_all(struct all *a)
 		a->packed[i].figure.samples.count = 0;
 		a->hashed[i].figure.samples.count = 0;
 	}
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		a->queued[i].figure.samples.count = 0;
 	a->million.lease.samples.count = a->million.give.samples.count = 0;
 	a->million.both.samples.count = a->million.on_top.samples.count = 0;
 }
@@ -523,6 +594,10 @@ show_all(struct all *a)
 	show(&a->million.on_top);
 	show_filled(a->packed, ARRAY_LEN(a->packed), "packed");
 	show_filled(a->hashed, ARRAY_LEN(a->hashed), "hashed");
+	printf("\none full target for which so many clients wait: a return,\n"
+	       "its grant and claim, and one more that waits\n");
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		show(&a->queued[i].figure);
 }
 
 static void
@@ -538,6 +613,8 @@ close_all(struct all *a)
 		scene_close(&a->packed[i].scene);
 		scene_close(&a->hashed[i].scene);
 	}
+	for (size_t i = 0; i < ARRAY_LEN(a->queued); i++)
+		queued_close(&a->queued[i]);
 	million_close(&a->million);
 }
 
@@ -577,6 +654,9 @@ main(void)
 		    .targets = { 1, 1 } },
 		.packed = FILLED_ALL(POOL_PACKED),
 		.hashed = FILLED_ALL(POOL_HASHED),
+		.queued = { { .figure.name = "10", .clients = 10 },
+		    { .figure.name = "1,000", .clients = 1000 },
+		    { .figure.name = "100,000", .clients = 100000 } },
 		.million = { .lease.name = "a lease",
 		    .give.name = "a return",
 		    .both = { "both together", 1000, { 0 }, 0 },
