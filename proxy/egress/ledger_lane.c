@@ -104,22 +104,41 @@ insert_by_time(struct hold *h, uint32_t *head, uint32_t n)
 	record_at(h, after)->link.next = n;
 }
 
+/*
+ * The list of a cooling record: its own, or the other one where only that lets
+ * it go to the end. After a cooldown was shortened, all that cooled before is
+ * later.
+ */
+static enum lane_list
+cooling_list(struct hold *h, const struct lane *lane, struct record *r)
+{
+	enum lane_list own = lane_list_of(record_state(r));
+	enum lane_list other = own == LIST_LONG ? LIST_BRIEF : LIST_LONG;
+	uint64_t when = record_when(r);
+
+	if (ring_end(h, lane->list[own]) <= when ||
+	    ring_end(h, lane->list[other]) > when)
+		return own;
+	record_enter(h->s, r, other == LIST_LONG ? RECORD_LONG : RECORD_BRIEF);
+	return other;
+}
+
 void
 lane_put(struct hold *h, uint32_t target, struct lane *lane, uint32_t n)
 {
 	struct target *t = ledger_target_at(h->l, target);
-	enum lane_list list = lane_list_of(record_state(record_at(h, n)));
+	struct record *r = record_at(h, n);
 
-	if (list == LIST_HOT) {
+	if (record_state(r) == RECORD_HOT) {
 		ring_append(h->l, &h->l->records, &lane->list[LIST_HOT], n);
 		return;
 	}
-	insert_by_time(h, &lane->list[list], n);
+	insert_by_time(h, &lane->list[cooling_list(h, lane, r)], n);
 	if (lane != &t->lane) {
 		struct extra *desk = ledger_extra(h->l, target_desk(t));
 
-		if (desk->key[0] < record_when(record_at(h, n)))
-			desk->key[0] = record_when(record_at(h, n));
+		if (desk->key[0] < record_when(r))
+			desk->key[0] = record_when(r);
 	}
 }
 

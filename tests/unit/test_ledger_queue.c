@@ -649,3 +649,50 @@ Test(ledger_cooldown, the_operators_time_is_for_what_we_closed_first)
 	cr_expect_eq(
 	    fixture_lease(l, 0, TARGET, now + LEDGER_BRIEF_MS, &lease), 0);
 }
+
+/* How many slots can be had at `now`. */
+static unsigned
+take_all(struct ledger *l, uint64_t now)
+{
+	struct ledger_lease lease;
+	unsigned count = 0;
+
+	while (fixture_lease(l, 0, TARGET, now, &lease) == 0)
+		count++;
+	return count;
+}
+
+/* Each is put at the end of a list: a walk past all that cooled before would be
+ * one at each return. */
+Test(ledger_cooldown, a_shortened_time_holds_for_what_ends_from_then_on)
+{
+	struct ledger *l = fixture_ledger(100, 100);
+	struct pool p = fixture_pool("192.0.2.1", 100, 139);
+	struct addr target = fixture_at(TARGET);
+	struct ledger_lease leases[40];
+	struct ledger_key k;
+	struct hold h;
+
+	p.rules.cooldown_ms = 60000;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 0; i < 40; i++)
+		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
+	for (unsigned i = 0; i < 25; i++)
+		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
+	p.rules.cooldown_ms = 1000;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 25; i < 40; i++)
+		ledger_return(l, &leases[i], LEDGER_LONG, NOW + i);
+	fixture_check(l);
+	ledger_key_make(l, 0, &target, &k);
+	h = shard_lock(l, k.shard);
+	cr_expect_eq(h.s->count[RECORD_LONG], 25);
+	cr_expect_eq(h.s->count[RECORD_BRIEF], 15);
+	shard_unlock(&h);
+	cr_expect_eq(take_all(l, NOW + 1024), 0);
+	cr_expect_eq(take_all(l, NOW + 1025), 1);
+	cr_expect_eq(take_all(l, NOW + 1039), 14);
+	cr_expect_eq(take_all(l, NOW + 59999), 0);
+	cr_expect_eq(take_all(l, NOW + 60000), 25);
+	fixture_check(l);
+}
