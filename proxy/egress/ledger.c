@@ -287,7 +287,8 @@ shard_mirrors(const struct hold *h, uint32_t target)
 							       : 0;
 }
 
-/* Leases, and looks at the way back: -EAGAIN when that one is leased. */
+/* Leases, and looks at the way back: -EAGAIN when that one is leased, or when
+ * there may be more slots now. */
 static int
 lease_once(struct ledger *l, const struct ledger_key *k,
     const struct addr *target, const struct tenant *tenant, uint64_t now_ms,
@@ -299,6 +300,8 @@ lease_once(struct ledger *l, const struct ledger_key *k,
 
 	if (error == 0)
 		pools = shard_mirrors(&h, out->target);
+	else if (error == -EADDRINUSE && shard_recall(&h, now_ms))
+		error = -EAGAIN;
 	shard_unlock(&h);
 	if (error != 0)
 		return error;

@@ -9,6 +9,13 @@
  * must be short. */
 #define LANES_AT_ONCE 1024
 
+/* Records of a cooling list that one insertion steps over, at most. */
+#define STEPS_AT_ONCE 16
+
+/* How long it takes at least until slots that were passed over are looked for
+ * again, in ms: that is work for a whole shard. */
+#define PASSED_MS 1000
+
 /* Where a slot is looked for. */
 struct search {
 	struct hold *h;
@@ -75,33 +82,64 @@ port_rest(struct ledger *l, uint16_t port, uint64_t now_ms)
 	return until > now_ms ? until : 0;
 }
 
+/* Does every port of the pool rest? */
+static bool
+all_ports_rest(struct ledger *l, const struct pool *p, uint64_t now_ms)
+{
+	if (atomic_load_explicit(&l->rest_until, memory_order_acquire) <=
+	    now_ms)
+		return false;
+	for (unsigned i = 0; i < p->range_count; i++) {
+		for (uint32_t port = p->ranges[i].first;
+		     port <= p->ranges[i].last; port++) {
+			if (port_rest(l, (uint16_t)port, now_ms) == 0)
+				return false;
+		}
+	}
+	return true;
+}
+
+/* A slot without a record is passed over, as its port rests until then. */
+static void
+note_passed(struct hold *h, uint64_t until_ms, uint64_t now_ms)
+{
+	if (until_ms < now_ms + PASSED_MS)
+		until_ms = now_ms + PASSED_MS;
+	if (h->s->passed_until == 0 || until_ms < h->s->passed_until)
+		h->s->passed_until = until_ms;
+}
+
 /*
- * Puts a record on a cooling list, in order of time. Nearly always at the end;
- * only where ports have rested are a few to be stepped over.
+ * Puts a record on a cooling list, in order of time. Nearly always that is at
+ * the end, or a few before it. Where it is more of them, because times have
+ * become shorter, it cools for as long as the last one.
  */
 static void
 insert_by_time(struct hold *h, uint32_t *head, uint32_t n)
 {
 	struct record *r = record_at(h, n);
 	uint64_t when = record_when(r);
-	uint32_t after;
+	uint32_t before = *head;
 
-	if (*head == 0 || ring_end(h, *head) <= when) {
-		ring_append(h->l, &h->l->records, head, n);
-		return;
-	}
-	if (record_when(record_at(h, *head)) > when) {
+	if (before != 0 && record_when(record_at(h, before)) > when) {
 		ring_append(h->l, &h->l->records, head, n);
 		*head = n;
 		return;
 	}
-	after = record_at(h, *head)->link.prev;
-	while (record_when(record_at(h, after)) > when)
-		after = record_at(h, after)->link.prev;
-	r->link.prev = after;
-	r->link.next = record_at(h, after)->link.next;
-	record_at(h, r->link.next)->link.prev = n;
-	record_at(h, after)->link.next = n;
+	for (unsigned i = 0; before != 0; i++) {
+		uint32_t prev = record_at(h, before)->link.prev;
+
+		if (record_when(record_at(h, prev)) <= when)
+			break;
+		if (i == STEPS_AT_ONCE) {
+			record_set_when(r, ring_end(h, *head));
+			before = *head;
+			break;
+		}
+		before = prev;
+	}
+	/* At the end where that is the first one. */
+	ring_append(h->l, &h->l->records, before == *head ? head : &before, n);
 }
 
 /*
@@ -242,6 +280,12 @@ take_fresh(const struct search *s, struct lane *lane, uint32_t first,
 			lane->fresh++;
 			continue;
 		}
+		until = port_rest(h->l, slot.source.port, s->now_ms);
+		if (until != 0) {
+			note_passed(h, until, s->now_ms);
+			lane->fresh++;
+			continue;
+		}
 		n = shard_take_record(h);
 		if (n == 0)
 			return -ENFILE;
@@ -251,12 +295,8 @@ take_fresh(const struct search *s, struct lane *lane, uint32_t first,
 		r->port = slot.source.port;
 		r->when_named = 0;
 		lane->fresh++;
-		until = port_rest(h->l, r->port, s->now_ms);
-		if (until == 0) {
-			*out = n;
-			return 0;
-		}
-		let_rest(s, lane, n, until);
+		*out = n;
+		return 0;
 	}
 	return -EADDRINUSE;
 }
@@ -353,6 +393,8 @@ lane_take(struct hold *h, uint32_t target, const struct pool *p,
 
 	if (p->by_kernel)
 		return take_kernel(&s, tenant, out);
+	if (all_ports_rest(h->l, p, now_ms))
+		return -EADDRINUSE;
 	if (p->rules.sticky != POOL_STICKY_NONE)
 		return take_sticky(&s, tenant, out);
 	*out = take_used(&s, &t->lane);

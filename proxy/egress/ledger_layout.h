@@ -89,7 +89,8 @@ enum lane_list { LIST_HOT, LIST_BRIEF, LIST_LONG, LIST_COUNT };
  */
 struct lane {
 	uint32_t fresh; /* slots from here on have no record, save those on the
-			   chain `skip` */
+			   chain `skip`; before it all have but those passed
+			   over while their port rested */
 	uint32_t skip;  /* records of slots >= fresh, in order */
 	uint32_t list[LIST_COUNT]; /* heads of rings; cooling ones by time */
 };
@@ -228,10 +229,12 @@ struct shard {
 	_Atomic uint32_t waiting;
 
 	struct slab_part records, targets, extras;
-	uint32_t waited;   /* ring of desks with a queue */
-	uint32_t rotor;    /* which source a by-kernel lease takes next */
-	uint32_t next_gen; /* of those who wait; not derived */
-	uint64_t rebuilds; /* after a death; not derived */
+	uint32_t waited;       /* ring of desks with a queue */
+	uint32_t rotor;        /* which source a by-kernel lease takes next */
+	uint64_t passed_until; /* from then on slots that were passed over can
+				  be had; 0: none were */
+	uint32_t next_gen;     /* of those who wait; not derived */
+	uint64_t rebuilds;     /* after a death; not derived */
 	struct spares spares;
 };
 

@@ -288,8 +288,10 @@ ledger_cancel(struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms)
 static void
 serve_shard(struct hold *h, uint64_t now_ms)
 {
-	uint32_t n = h->s->waited, count = 0;
+	uint32_t n, count = 0;
 
+	(void)shard_recall(h, now_ms);
+	n = h->s->waited;
 	while (n != 0) {
 		count++;
 		n = extra_at(h, n)->link.next;

@@ -32,8 +32,8 @@ struct target_rows {
 	struct ledger_target_row rows[LEDGER_CHUNK];
 };
 
-/* At most so many records are of a lane: each slot before `fresh` has one, and
- * how many are on the chain behind it is not known without a walk. */
+/* At most so many records are of a lane: slots before `fresh` have one each,
+ * and how many are on the chain behind it is not known without a walk. */
 static uint32_t
 records_of(const struct lane *lane, uint32_t slots)
 {

@@ -198,6 +198,7 @@ clear_shard(struct hold *h)
 	slab_reset(h->l, &h->l->extras, &s->extras, h->shard);
 	s->idle = s->idle_desks = s->waited = s->dying = 0;
 	s->spares = (struct spares){ 0 };
+	s->passed_until = 0;
 	atomic_store(&s->waiting, 0);
 	for (unsigned i = 0; i < RECORD_STATES; i++)
 		s->count[i] = 0;
@@ -554,6 +555,15 @@ shard_rebuild(struct hold *h, uint64_t epoch)
 	rebuild_queues(h);
 	each_cell(h, &h->l->targets, finish_target);
 	h->s->epoch = epoch;
+}
+
+bool
+shard_recall(struct hold *h, uint64_t now_ms)
+{
+	if (h->s->passed_until == 0 || h->s->passed_until > now_ms)
+		return false;
+	shard_rebuild(h, h->s->epoch);
+	return true;
 }
 
 /* Is it worth to go through `used` records for so many? */

@@ -126,6 +126,13 @@ void shard_return(
 void shard_rebuild(struct hold *h, uint64_t epoch);
 
 /*
+ * For when a target is full: slots that were passed over while their port
+ * rested have no record, and are found again by making the shard anew, once
+ * that rest is over; false, and not done, before. No target is in hand.
+ */
+bool shard_recall(struct hold *h, uint64_t now_ms);
+
+/*
  * For when there is no memory: forgets which slots were in use, also of targets
  * in use, and if there is little to forget those that still cool as well (the
  * kernel then is the judge). It takes as long as a rebuild; false, and not

@@ -444,6 +444,79 @@ Test(ledger, a_port_that_rests_is_not_leased_towards_any_target)
 	fixture_check(l);
 }
 
+/* Were each slot of a port that rests written down for each target, one port
+ * that a stranger has would fill the memory. */
+Test(ledger, what_rests_costs_no_memory)
+{
+	struct ledger *l = fixture_ledger(30000, 30000);
+	struct ledger_holder holder = { .session = 7, .worker = 1 };
+	struct ledger_lease lease;
+	struct ledger_totals t;
+
+	fixture_set(l, 0, "192.0.2.0/24", 100, 101);
+	cr_assert(ledger_rest_port(l, 100, NOW, NOW + 60000));
+	for (unsigned i = 0; i < 500; i++) {
+		struct addr a = addr_v4(UINT32_C(0x0a000000) + i, 443);
+
+		cr_assert_eq(ledger_lease(l, 0, &a, &holder, NOW, &lease), 0);
+		cr_expect_eq(lease.source.port, 101);
+	}
+	cr_assert(ledger_rest_port(l, 101, NOW, NOW + 60000));
+	for (unsigned i = 0; i < 500; i++) {
+		struct addr a = addr_v4(UINT32_C(0x0b000000) + i, 443);
+
+		cr_assert_eq(
+		    ledger_lease(l, 0, &a, &holder, NOW, &lease), -EADDRINUSE);
+	}
+	ledger_totals(l, &t);
+	cr_expect_eq(t.held, 500);
+	cr_expect_eq(t.cooling + t.hot, 0);
+	fixture_check(l);
+}
+
+static unsigned
+take_all(struct ledger *l, uint64_t now)
+{
+	struct ledger_lease lease;
+	unsigned count = 0;
+
+	while (fixture_lease(l, 0, TARGET, now, &lease) == 0)
+		count++;
+	return count;
+}
+
+Test(ledger, every_slot_that_rested_is_found_again)
+{
+	for (unsigned order = 0; order < 2; order++) {
+		struct ledger *l = fixture_ledger(1000, 1000);
+		struct pool p = fixture_pool("192.0.2.0/28", 100, 103);
+		struct addr target = fixture_at(TARGET);
+		struct ledger_holder holder = { .session = 7, .worker = 1 };
+		struct ledger_ticket ticket;
+		struct ledger_lease lease;
+
+		p.rules.order = order == 0 ? POOL_PACKED : POOL_HASHED;
+		cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+		cr_assert(ledger_rest_port(l, 100, NOW, NOW + 60000));
+		cr_assert(ledger_rest_port(l, 102, NOW, NOW + 30000));
+		cr_expect_eq(take_all(l, NOW), 32);
+		fixture_check(l);
+		cr_expect_eq(take_all(l, NOW + 29999), 0);
+		cr_expect_eq(take_all(l, NOW + 30000), 16);
+		fixture_check(l);
+		/* Somebody who waits has it, too, with nobody returning. */
+		cr_assert_eq(ledger_queue(l, 0, &target, &holder, 9,
+				 NOW + 30000, &ticket, &lease),
+		    -EINPROGRESS);
+		ledger_serve(l, NOW + 59999);
+		cr_expect(!ledger_is_granted(l, &ticket));
+		ledger_serve(l, NOW + 60000);
+		cr_expect(ledger_is_granted(l, &ticket));
+		cr_expect_eq(take_all(l, NOW + 60000), 15);
+		fixture_check(l);
+	}
+}
+
 Test(ledger, where_the_kernel_chooses_a_lease_has_no_port_and_no_limit)
 {
 	struct pool p = fixture_pool("192.0.2.0/31", 1, 1);

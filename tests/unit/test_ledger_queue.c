@@ -696,3 +696,29 @@ Test(ledger_cooldown, a_shortened_time_holds_for_what_ends_from_then_on)
 	cr_expect_eq(take_all(l, NOW + 60000), 25);
 	fixture_check(l);
 }
+
+/* Three times meet: a list for each is one too few. */
+Test(ledger_cooldown, no_insertion_walks_far)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.1", 100, 699);
+	struct ledger_lease leases[600];
+
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 0; i < 600; i++)
+		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
+	for (unsigned i = 0; i < 200; i++)
+		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
+	p.rules.cooldown_ms = 30000;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	for (unsigned i = 200; i < 600; i++)
+		ledger_return(l, &leases[i],
+		    i % 2 == 0 ? LEDGER_LONG : LEDGER_BRIEF, NOW + i);
+	fixture_check(l);
+	/* The brief ones that are more than a few steps from the end cool for
+	 * as long as that. */
+	cr_expect_eq(take_all(l, NOW + 600 + LEDGER_BRIEF_MS), 16);
+	cr_expect_eq(take_all(l, NOW + 30598), 384);
+	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 200);
+	fixture_check(l);
+}
