@@ -371,7 +371,7 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
 		error = party_admit(h, n, &party);
 	}
 	if (error == 0 || error == -EBUSY)
-		error = queue_length(h, n) >= queue ? -ENOBUFS : 0;
+		error = queue_has_room(h, n, tenant, queue) ? 0 : -ENOBUFS;
 	if (error == 0) {
 		cell = queue_enter(h, n, tenant);
 		error = cell == 0 ? -ENFILE : -EINPROGRESS;

@@ -128,7 +128,8 @@ MUST_USE int ledger_lease(struct ledger *l, unsigned pool,
  *  0             `out` is held after all
  *  -EINPROGRESS  `ticket` is in the queue; it must end in ledger_claim() or
  *                ledger_cancel()
- *  -ENOBUFS      `queue` wait already
+ *  -ENOBUFS      `queue` wait already, and the client or user has its fair
+ *                share of those places
  */
 MUST_USE int ledger_queue(struct ledger *l, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
@@ -141,7 +142,8 @@ bool ledger_is_granted(struct ledger *l, const struct ledger_ticket *ticket);
 /*
  * Takes what was granted to the ticket, and empties it. 0; -EAGAIN: nothing
  * yet, and it waits on; -ENOENT: the ticket is lost, or what was granted could
- * not be used: begin anew.
+ * not be used: begin anew; -ENOBUFS: the queue was full, and the place went to
+ * a client that had less than its share.
  */
 MUST_USE int ledger_claim(struct ledger *l, struct ledger_ticket *ticket,
     uint64_t now_ms, struct ledger_lease *out);

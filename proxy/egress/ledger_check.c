@@ -232,6 +232,7 @@ check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
 static int
 check_turn(struct check *c, uint32_t n, uint32_t turn, uint32_t *found)
 {
+	uint32_t before = *found;
 	struct ledger *l = c->h.l;
 	const struct extra *t = ledger_extra(l, turn);
 	uint32_t at = t->turn.waiting;
@@ -252,6 +253,8 @@ check_turn(struct check *c, uint32_t n, uint32_t turn, uint32_t *found)
 			return broken(c, "target %u: bad queue at %u", n, at);
 		at = e->link.next;
 	} while (at != t->turn.waiting);
+	if (*found - before != t->turn.count)
+		return broken(c, "target %u: turn %u is miscounted", n, turn);
 	return 0;
 }
 
@@ -261,16 +264,19 @@ check_queue(struct check *c, uint32_t n)
 	struct ledger *l = c->h.l;
 	const struct extra *desk =
 	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
-	uint32_t turn = desk->desk.turns, found = 0;
+	uint32_t turn = desk->desk.turns, found = 0, turns = 0;
 
 	while (turn != 0) {
 		int error = check_turn(c, n, turn, &found);
 
 		if (error != 0)
 			return error;
+		turns++;
 		turn = ledger_extra(l, turn)->link.next;
 		turn = turn == desk->desk.turns ? 0 : turn;
 	}
+	if (turns != desk->desk.turn_count)
+		return broken(c, "target %u: turns are miscounted", n);
 	if (found != desk->desk.waiting)
 		return broken(c, "target %u: %u wait, %u counted", n, found,
 		    desk->desk.waiting);

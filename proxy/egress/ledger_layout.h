@@ -144,6 +144,7 @@ struct extra {
 		struct {
 			uint32_t turns; /* ring: whose turn is next comes first
 					 */
+			uint32_t turn_count;
 			uint32_t waiting; /* in the queue */
 			uint32_t lanes, counts;
 			uint32_t covered; /* of the pool's reserves: held */
@@ -155,11 +156,14 @@ struct extra {
 		} count;
 		struct {
 			uint32_t waiting; /* ring, oldest first */
+			uint32_t count;   /* of those on it */
 		} turn;
 		struct {
 			uint64_t session;
-			uint32_t gen;    /* in order of arrival */
-			uint32_t record; /* granted: with its gen */
+			uint32_t gen; /* in order of arrival */
+			/* Granted: with its gen. 0: another one has the place
+			 * in the queue. */
+			uint32_t record;
 			uint32_t record_gen;
 		} wait;
 	};

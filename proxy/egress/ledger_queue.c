@@ -10,20 +10,27 @@ extra_at(const struct hold *h, uint32_t n)
 	return ledger_extra(h->l, n);
 }
 
-/* By what the turn of a waiting cell is found. */
+/* By what the turn of a client or user is found. */
 static enum extra_state
-turn_key(const struct hold *h, const struct extra *e, uint64_t key[2])
+turn_key(const struct hold *h, uint32_t target, const uint64_t client[2],
+    uint16_t user, uint64_t key[2])
 {
 	const struct pool *p =
-	    shard_pool(h, target_pool(ledger_target_at(h->l, e->target)));
+	    shard_pool(h, target_pool(ledger_target_at(h->l, target)));
 
-	if (e->user == 0) {
-		party_cut_client(&p->rules, e->key, key);
+	if (user == 0) {
+		party_cut_client(&p->rules, client, key);
 		return EXTRA_CLIENT_TURN;
 	}
-	key[0] = e->user;
+	key[0] = user;
 	key[1] = 0;
 	return EXTRA_USER_TURN;
+}
+
+static struct extra *
+desk_at(const struct hold *h, uint32_t target)
+{
+	return extra_at(h, target_desk(ledger_target_at(h->l, target)));
 }
 
 static void
@@ -49,12 +56,15 @@ queue_append(struct hold *h, uint32_t n)
 {
 	const struct extra *e = extra_at(h, n);
 	uint64_t key[2];
-	enum extra_state state = turn_key(h, e, key);
+	enum extra_state state = turn_key(h, e->target, e->key, e->user, key);
 	uint32_t turn = extra_get(h, e->target, state, key);
+	struct extra *t = extra_at(h, turn);
 
 	if (turn == 0)
 		return false;
-	ring_append(h->l, &h->l->extras, &extra_at(h, turn)->turn.waiting, n);
+	if (t->turn.count++ == 0)
+		desk_at(h, e->target)->desk.turn_count++;
+	ring_append(h->l, &h->l->extras, &t->turn.waiting, n);
 	count_waiting(h, e->target, 1);
 	return true;
 }
@@ -86,18 +96,18 @@ queue_remove(struct hold *h, uint32_t n)
 {
 	const struct slab *slab = &h->l->extras;
 	const struct extra *e = extra_at(h, n);
-	struct extra *desk =
-	    extra_at(h, target_desk(ledger_target_at(h->l, e->target)));
+	struct extra *desk = desk_at(h, e->target);
 	uint64_t key[2];
-	enum extra_state state = turn_key(h, e, key);
+	enum extra_state state = turn_key(h, e->target, e->key, e->user, key);
 	uint32_t turn = extra_find(h, e->target, state, key);
-	uint32_t *waiting = &extra_at(h, turn)->turn.waiting;
-	bool was_next = *waiting == n;
+	struct extra *t = extra_at(h, turn);
+	bool was_next = t->turn.waiting == n;
 
 	must(turn != 0);
-	ring_remove(h->l, slab, waiting, n);
+	ring_remove(h->l, slab, &t->turn.waiting, n);
 	count_waiting(h, e->target, -1);
-	if (*waiting == 0) {
+	if (--t->turn.count == 0) {
+		desk->desk.turn_count--;
 		extra_drop(h, desk, turn);
 	} else if (was_next) { /* its client's next turn is the last */
 		ring_remove(h->l, slab, &desk->desk.turns, turn);
@@ -150,6 +160,46 @@ grant_to(struct hold *h, uint32_t n, uint64_t now_ms)
 	shard_hold(h, taken, p, &tenant, now_ms);
 	post_mail(h->l, e->worker);
 	return 0;
+}
+
+/* Takes the newest of a turn out of the queue; its worker is told. */
+static void
+displace(struct hold *h, const struct extra *turn)
+{
+	uint32_t n = extra_at(h, turn->turn.waiting)->link.prev;
+	struct extra *e = extra_at(h, n);
+
+	queue_remove(h, n);
+	e->wait.record = 0;
+	extra_enter(e, EXTRA_GRANTED);
+	post_mail(h->l, e->worker);
+}
+
+bool
+queue_has_room(struct hold *h, uint32_t target, const struct tenant *tenant,
+    uint32_t limit)
+{
+	const struct extra *desk = desk_at(h, target);
+	uint32_t own, fair, n;
+	uint64_t key[2];
+	enum extra_state state;
+
+	if (queue_length(h, target) < limit)
+		return true;
+	state = turn_key(h, target, tenant->client, tenant->user, key);
+	n = extra_find(h, target, state, key);
+	own = n == 0 ? 0 : extra_at(h, n)->turn.count;
+	fair = limit / (desk->desk.turn_count + (n == 0));
+	if (own >= fair)
+		return false;
+	/* Then another one has more than that. */
+	n = desk->desk.turns;
+	while (extra_at(h, n)->turn.count <= fair) {
+		n = extra_at(h, n)->link.next;
+		must(n != desk->desk.turns);
+	}
+	displace(h, extra_at(h, n));
+	return true;
 }
 
 /* To the first whose turn it is and who may have one; false when there is
@@ -246,6 +296,8 @@ ledger_claim(struct ledger *l, struct ledger_ticket *ticket, uint64_t now_ms,
 		    shard_pool(&h, target_pool(ledger_target_at(l, e->target))),
 		    &lease);
 		error = 0;
+	} else if (e->wait.record == 0) {
+		error = -ENOBUFS;
 	}
 	target = target_addr(ledger_target_at(l, e->target));
 	pools = shard_mirrors(&h, e->target);

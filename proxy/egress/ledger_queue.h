@@ -18,6 +18,12 @@ queue_length(const struct hold *h, uint32_t target)
 	return desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.waiting;
 }
 
+/* May the tenant wait, where `limit` may? In a full queue a client that has
+ * less than its fair share of the places is given one, of a client that has
+ * more: that one's newest leaves. */
+bool queue_has_room(struct hold *h, uint32_t target,
+    const struct tenant *tenant, uint32_t limit);
+
 /* Puts the tenant behind those of its client; its cell, or 0 without memory.
  * The target must not be idle. */
 uint32_t queue_enter(

@@ -471,7 +471,8 @@ collect_waiting(struct hold *h, uint32_t n, uint32_t *chain)
 		extra_free(h, n);
 		return;
 	}
-	if (extra_state(e) == EXTRA_GRANTED && queue_holds_grant(h, e))
+	if (extra_state(e) == EXTRA_GRANTED &&
+	    (e->wait.record == 0 || queue_holds_grant(h, e)))
 		return;
 	extra_enter(e, EXTRA_WAITING);
 	e->chain = *chain;

@@ -74,7 +74,7 @@ MUST_USE int outsock_open(struct outsock *o, struct egress *e, unsigned pool,
 /*
  * The same, but waits in the queue of a target that is full. -EINPROGRESS: it
  * waits, until outsock_claim() or outsock_close(). -ENOBUFS: `queue` wait
- * already. Otherwise as outsock_open().
+ * already, and this client has its part of those. Otherwise as outsock_open().
  */
 MUST_USE int outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
@@ -84,7 +84,8 @@ MUST_USE int outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
 bool outsock_is_granted(const struct outsock *o, const struct egress *e);
 
 /* Begins to connect with what was granted. As outsock_open(); -EAGAIN also when
- * nothing is granted, or was lost: then it does not wait any more. */
+ * nothing is granted, or was lost: then it does not wait any more; -ENOBUFS: its
+ * place in the queue went to another client. */
 MUST_USE int outsock_claim(struct outsock *o, struct egress *e,
     const struct addr *target, const struct ledger_holder *holder,
     uint64_t now_ms);

@@ -60,6 +60,7 @@ struct model {
 	const struct held *vain[WAITERS];
 	unsigned vain_count;
 	unsigned full, reversed, deaths, quotas, queued, granted, cancelled;
+	unsigned displaced; /* from a full queue */
 	unsigned forgotten;
 	unsigned passed; /* leases past those who may not have them */
 };
@@ -285,28 +286,6 @@ holder_of(const struct held *h)
 		.client = addr_v4(UINT32_C(0xc6336400) + h->client, 9) };
 }
 
-static void
-step_queue(struct model *m, struct held *h)
-{
-	struct ledger_holder holder = holder_of(h);
-	struct waiter *w = &m->waiters[m->waiting];
-	struct addr to = target_at(h->target);
-	int error = ledger_queue(m->l, h->pool, &to, &holder, WAITERS / 4,
-	    m->now_ms, &w->ticket, &h->lease);
-
-	if (error == -EINPROGRESS) {
-		w->place = h;
-		m->waiting++;
-		m->queued++;
-	} else if (error == 0) {
-		note_lease(m, h);
-	} else {
-		cr_assert(error == -ENOBUFS || error == -EDQUOT ||
-			      error == -EADDRINUSE,
-		    "%d", error);
-	}
-}
-
 static bool
 is_waiting(const struct model *m, const struct held *h)
 {
@@ -336,12 +315,70 @@ claim_all(struct model *m)
 		    ledger_claim(m->l, &w->ticket, m->now_ms, &w->place->lease);
 		if (error == 0) {
 			note_lease(m, w->place);
+		} else if (error == -ENOBUFS) {
+			m->displaced++;
 		} else {
 			cr_assert_eq(error, -ENOENT, "%d", error);
 			m->vain[m->vain_count++] = w->place;
 		}
 		m->granted++;
 		*w = m->waiters[--m->waiting];
+	}
+}
+
+/* Who waits for the target of `h`: all, those of its client, clients. */
+static void
+count_waiting(const struct model *m, const struct held *h, unsigned count[3])
+{
+	bool seen[CLIENTS] = { false };
+
+	count[0] = count[1] = count[2] = 0;
+	for (unsigned i = 0; i < m->waiting; i++) {
+		const struct held *w = m->waiters[i].place;
+
+		if (w->pool != h->pool || w->target != h->target)
+			continue;
+		count[0]++;
+		count[1] += w->client == h->client;
+		count[2] += !seen[w->client];
+		seen[w->client] = true;
+	}
+}
+
+static void
+step_queue(struct model *m, struct held *h)
+{
+	struct ledger_holder holder = holder_of(h);
+	struct addr to = target_at(h->target);
+	unsigned limit = WAITERS / 8, displaced, count[3];
+	struct waiter *w;
+	bool has_part; /* of a full queue */
+	int error;
+
+	claim_all(m);
+	count_waiting(m, h, count);
+	has_part = count[1] >= limit / (count[2] + (count[1] == 0));
+	displaced = m->displaced;
+	w = &m->waiters[m->waiting];
+	error = ledger_queue(m->l, h->pool, &to, &holder, limit, m->now_ms,
+	    &w->ticket, &h->lease);
+	if (error == -EINPROGRESS) {
+		w->place = h;
+		m->waiting++;
+		m->queued++;
+		if (m->share[h->pool] == 0 && count[0] >= limit) {
+			cr_assert(!has_part);
+			claim_all(m);
+			cr_assert_eq(m->displaced, displaced + 1);
+		}
+	} else if (error == 0) {
+		note_lease(m, h);
+	} else {
+		cr_assert(error == -ENOBUFS || error == -EDQUOT ||
+			      error == -EADDRINUSE,
+		    "%d", error);
+		if (m->share[h->pool] == 0 && error == -ENOBUFS)
+			cr_assert(count[0] >= limit && has_part);
 	}
 }
 
@@ -691,6 +728,7 @@ Test(ledger_model, a_naive_model_and_the_ledger_agree, .timeout = 500)
 	cr_expect_gt(m->quotas, 0);
 	cr_expect_gt(m->granted, 0);
 	cr_expect_gt(m->cancelled, 0);
+	cr_expect_gt(m->displaced, 0);
 	cr_expect_gt(m->passed, 0);
 	free(m);
 }

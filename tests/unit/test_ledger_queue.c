@@ -216,6 +216,55 @@ Test(ledger_queue, it_is_bounded_and_a_place_becomes_free)
 	fixture_check(l);
 }
 
+static int
+try_wait(struct ledger *l, const char *client, struct ledger_ticket *ticket)
+{
+	struct ledger_holder holder = client_of(client, 1);
+	struct ledger_lease lease;
+
+	return queue_for(l, &holder, 4, ticket, &lease);
+}
+
+Test(ledger_queue, who_has_most_makes_way_in_a_full_queue)
+{
+	struct ledger_ticket a[4], b[2], c, d, none;
+	struct ledger_lease lease, got;
+	struct ledger *l = full(1, &lease);
+
+	for (unsigned i = 0; i < 4; i++)
+		cr_assert_eq(
+		    try_wait(l, "198.51.100.1:1", &a[i]), -EINPROGRESS);
+	cr_expect_eq(try_wait(l, "198.51.100.1:1", &none), -ENOBUFS);
+	(void)ledger_take_mail(l, 1);
+	cr_expect_eq(try_wait(l, "198.51.100.2:1", &b[0]), -EINPROGRESS);
+	cr_expect(ledger_take_mail(l, 1));
+	cr_expect_eq(try_wait(l, "198.51.100.2:1", &b[1]), -EINPROGRESS);
+	cr_expect_eq(try_wait(l, "198.51.100.2:1", &none), -ENOBUFS);
+	cr_expect_eq(try_wait(l, "198.51.100.3:1", &c), -EINPROGRESS);
+	cr_expect_eq(try_wait(l, "198.51.100.4:1", &d), -EINPROGRESS);
+	/* Each has one. */
+	cr_expect_eq(try_wait(l, "198.51.100.5:1", &none), -ENOBUFS);
+	cr_expect_eq(waiting(l), 4);
+	fixture_check(l);
+	/* The newest went, and a death in between makes no difference. */
+	cr_expect(!ledger_is_granted(l, &a[0]));
+	cr_expect_eq(ledger_claim(l, &a[3], NOW, &got), -ENOBUFS);
+	die_everywhere(l);
+	fixture_check(l);
+	cr_expect_eq(ledger_claim(l, &a[2], NOW, &got), -ENOBUFS);
+	cr_expect_eq(ledger_claim(l, &b[1], NOW, &got), -ENOBUFS);
+	ledger_cancel(l, &a[1], NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &a[0]);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	lease = claim(l, &b[0]);
+	cr_expect_eq(waiting(l), 2);
+	ledger_cancel(l, &c, NOW);
+	ledger_cancel(l, &d, NOW);
+	ledger_return(l, &lease, LEDGER_HOT, NOW);
+	fixture_check(l);
+}
+
 Test(ledger_queue, who_leaves_with_a_grant_passes_it_on)
 {
 	struct ledger_lease lease;

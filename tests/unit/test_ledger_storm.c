@@ -340,7 +340,7 @@ claim_granted(struct worker *w)
 			i++;
 			continue;
 		}
-		must(error == 0 || error == -ENOENT);
+		must(error == 0 || error == -ENOENT || error == -ENOBUFS);
 		if (error == 0) {
 			note_lease(w, a, &lease, rests);
 			w->s->granted++;
