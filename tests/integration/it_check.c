@@ -135,7 +135,9 @@ mend(const struct scene *s, const char *text, const char *words)
 	IT_MUST(command != NULL, "nothing mends \"%s\" in\n%s%s", words,
 	    s->said.out, s->said.err);
 	command += strlen(lead);
-	snprintf(line, sizeof(line), "%.*s >/dev/null",
+	/* Where sysctl is not everybody has on the PATH. */
+	snprintf(line, sizeof(line),
+	    "PATH=$PATH:/usr/sbin:/sbin; %.*s >/dev/null",
 	    (int)strcspn(command, "\n"), command);
 	IT_MUST(system(line) == 0, "%s", line);
 }

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 
 #include "io/poller.h"
+#include "it.h"
 #include "pairs.h"
 #include "passes.h"
 
@@ -49,6 +50,7 @@ bench_new(void)
 	struct bench *b = calloc(1, sizeof(*b));
 
 	cr_assert_not_null(b);
+	cr_assert_gt(it_raise_files(), MANY + 20);
 	cr_assert_eq(loop_init(&b->loop), 0);
 	for (size_t i = 0; i < MANY; i++)
 		b->things[i] =
