@@ -359,17 +359,13 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
     struct ledger_ticket *ticket)
 {
 	const struct pool *p = shard_pool_of_key(h, k);
-	struct party party;
 	uint32_t n, cell = 0;
 	int error = shard_enter(h, k, target, now_ms, &n);
 
 	if (error != 0)
 		return error;
 	target_flag(ledger_target_at(h->l, n), TARGET_WAS_FULL, true);
-	if (pool_counts(p)) {
-		party_make(&party, p, tenant->client, tenant->user);
-		error = party_admit(h, n, &party);
-	}
+	error = shard_admit(h, n, p, tenant, now_ms);
 	if (error == 0 || error == -EBUSY)
 		error = queue_has_room(h, n, tenant, queue) ? 0 : -ENOBUFS;
 	if (error == 0) {

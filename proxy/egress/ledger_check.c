@@ -48,17 +48,23 @@ struct ring_rule {
 	bool by_time;
 };
 
+/* How long the ring is, and how much of it cools for a client or user. */
+struct ring_sum {
+	uint32_t length, for_party;
+};
+
 static int
-check_ring(struct check *c, const struct ring_rule *rule, uint32_t *length)
+check_ring(struct check *c, const struct ring_rule *rule, struct ring_sum *sum)
 {
 	struct ledger *l = c->h.l;
 	uint32_t n = rule->head;
 	uint64_t before = 0;
 
-	*length = 0;
+	*sum = (struct ring_sum){ 0 };
 	while (n != 0) {
 		const struct record *r = ledger_record(l, n);
 
+		sum->for_party += record_cools_for_party(r);
 		if (r->target != rule->target)
 			return broken(c,
 			    "%s: record %u is of target %u, not "
@@ -75,7 +81,7 @@ check_ring(struct check *c, const struct ring_rule *rule, uint32_t *length)
 		if (ledger_record(l, r->link.next)->link.prev != n)
 			return broken(
 			    c, "%s: record %u is badly linked", rule->name, n);
-		if (++*length > c->h.s->records.used)
+		if (++sum->length > c->h.s->records.used)
 			return broken(c, "%s: no end", rule->name);
 		n = r->link.next == rule->head ? 0 : r->link.next;
 	}
@@ -149,18 +155,19 @@ count_slots(
 	return low - begin;
 }
 
-/* A lane of the target, whose slots are first .. end-1; `resting` grows by what
+/* A lane of the target, whose slots are first .. end-1; `cooling` grows by what
  * cools in it. */
 static int
 check_lane(struct check *c, uint32_t n, const struct lane *lane,
-    const uint64_t slots[2], uint32_t *resting)
+    const uint64_t slots[2], struct ring_sum *cooling)
 {
 	static const struct ring_rule rules[] = {
 		{ "hot", 0, 0, { RECORD_HOT, RECORD_HOT }, false },
 		{ "brief", 0, 0, { RECORD_BRIEF, RECORD_BRIEF }, true },
 		{ "long", 0, 0, { RECORD_LONG, RECORD_LONG }, true },
 	};
-	uint32_t length, beyond;
+	struct ring_sum sum;
+	uint32_t length = 0, beyond;
 	int error = 0;
 
 	for (unsigned i = 0; i < LIST_COUNT && error == 0; i++) {
@@ -168,9 +175,10 @@ check_lane(struct check *c, uint32_t n, const struct lane *lane,
 
 		rule.target = n;
 		rule.head = lane->list[i];
-		error = check_ring(c, &rule, &length);
-		c->count[rule.states[0]] -= length;
-		*resting += i == LIST_HOT ? 0 : length;
+		error = check_ring(c, &rule, &sum);
+		c->count[rule.states[0]] -= sum.length;
+		cooling->length += i == LIST_HOT ? 0 : sum.length;
+		cooling->for_party += sum.for_party;
 	}
 	if (error == 0)
 		error = check_skip(c, n, lane, (uint32_t)slots[0], &length);
@@ -182,7 +190,8 @@ check_lane(struct check *c, uint32_t n, const struct lane *lane,
 }
 
 static int
-check_lane_extra(struct check *c, uint32_t n, uint32_t lane, uint32_t *resting)
+check_lane_extra(
+    struct check *c, uint32_t n, uint32_t lane, struct ring_sum *cooling)
 {
 	const struct extra *e = ledger_extra(c->h.l, lane);
 	const struct pool *p =
@@ -199,10 +208,10 @@ check_lane_extra(struct check *c, uint32_t n, uint32_t lane, uint32_t *resting)
 		return broken(c, "lane %u is of no source", lane);
 	slots[0] = slot;
 	slots[1] = (uint64_t)slot + p->ports;
-	return check_lane(c, n, &e->lane, slots, resting);
+	return check_lane(c, n, &e->lane, slots, cooling);
 }
 
-/* What is counted for each client and user is what they hold. */
+/* What is counted for each client and user is what they use. */
 static int
 check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
 {
@@ -215,10 +224,10 @@ check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
 		bool user = extra_state(e) == EXTRA_USER;
 
 		if ((!user && extra_state(e) != EXTRA_CLIENT) ||
-		    e->target != n || e->count.held == 0)
+		    e->target != n || e->count.used == 0)
 			return broken(c, "target %u: bad count %u", n, at);
-		*(user ? users : clients) += e->count.held;
-		covered += e->count.held < e->count.reserve ? e->count.held
+		*(user ? users : clients) += e->count.used;
+		covered += e->count.used < e->count.reserve ? e->count.used
 							    : e->count.reserve;
 		at = e->link.next == desk->desk.counts ? 0 : e->link.next;
 	}
@@ -285,11 +294,11 @@ check_queue(struct check *c, uint32_t n)
 }
 
 static int
-check_desk(struct check *c, uint32_t n, uint32_t *resting)
+check_desk(struct check *c, uint32_t n, struct ring_sum *cooling)
 {
 	const struct target *t = ledger_target_at(c->h.l, n);
 	const struct pool *p = shard_pool(&c->h, target_pool(t));
-	uint32_t desk = target_desk(t), clients = 0, users = 0;
+	uint32_t desk = target_desk(t), clients = 0, users = 0, used;
 	const struct extra *d = ledger_extra(c->h.l, desk);
 	uint32_t lane = d->desk.lanes;
 	int error = 0;
@@ -299,18 +308,23 @@ check_desk(struct check *c, uint32_t n, uint32_t *resting)
 	while (lane != 0 && error == 0) {
 		uint32_t next = ledger_extra(c->h.l, lane)->link.next;
 
-		error = check_lane_extra(c, n, lane, resting);
+		error = check_lane_extra(c, n, lane, cooling);
 		lane = next == d->desk.lanes ? 0 : next;
 	}
 	if (error == 0)
 		error = check_counts_of(c, n, &clients, &users);
+	if (error == 0 && p != NULL && pool_counts(p) &&
+	    d->key[1] != cooling->for_party)
+		error = broken(c, "target %u: %u cool, not %u", n,
+		    cooling->for_party, (unsigned)d->key[1]);
+	used = t->held + (uint32_t)d->key[1];
 	if (error == 0 && p != NULL && p->rules.client_share != 0 &&
-	    clients != t->held)
+	    clients != used)
 		error = broken(
-		    c, "target %u: clients hold %u of %u", n, clients, t->held);
-	if (error == 0 && users > t->held)
-		error = broken(
-		    c, "target %u: users hold %u of %u", n, users, t->held);
+		    c, "target %u: clients use %u of %u", n, clients, used);
+	if (error == 0 && users > used)
+		error =
+		    broken(c, "target %u: users use %u of %u", n, users, used);
 	return error == 0 ? check_queue(c, n) : error;
 }
 
@@ -324,7 +338,7 @@ check_target(struct check *c, uint32_t n)
 	struct ring_rule held = { "held", n, t->link.next,
 		{ RECORD_HELD, RECORD_STRAY }, false };
 	struct ledger_key k;
-	uint32_t length, resting = 0;
+	struct ring_sum cooling = { 0 }, listed;
 	bool sticky = p != NULL && p->rules.sticky != POOL_STICKY_NONE;
 	bool idle = t->held == 0 && queue_length(&c->h, n) == 0;
 	int error;
@@ -333,16 +347,16 @@ check_target(struct check *c, uint32_t n)
 	if (k.shard != c->h.shard || shard_find(&c->h, &k) != n)
 		return broken(c, "target %u is not found", n);
 	error =
-	    check_lane(c, n, &t->lane, sticky ? no_slots : all_slots, &resting);
+	    check_lane(c, n, &t->lane, sticky ? no_slots : all_slots, &cooling);
 	if (error == 0 && t->held > 0 && target_mirrored(t)) {
-		error = check_ring(c, &held, &length);
-		if (error == 0 && length != t->held)
+		error = check_ring(c, &held, &listed);
+		if (error == 0 && listed.length != t->held)
 			error = broken(c, "target %u: %u listed, %u held", n,
-			    length, t->held);
+			    listed.length, t->held);
 	}
 	if (error == 0 && target_desk(t) != 0 && (!idle || t->link.next == 0))
-		error = check_desk(c, n, &resting);
-	if (error == 0 && idle && resting == 0 &&
+		error = check_desk(c, n, &cooling);
+	if (error == 0 && idle && cooling.length == 0 &&
 	    (target_word(t) & TARGET_SPARE) == 0)
 		error = broken(c, "target %u has no reason to be", n);
 	if (error == 0 && (target_word(t) & TARGET_SPARE) != 0 &&

@@ -222,19 +222,20 @@ share_of(uint32_t slots, uint32_t percent)
 	return share == 0 ? 1 : (uint32_t)share;
 }
 
+/* How many it holds, or cool for it. */
 static uint32_t
-held_by(const struct hold *h, uint32_t target, enum extra_state state,
+used_by(const struct hold *h, uint32_t target, enum extra_state state,
     const uint64_t key[2])
 {
 	uint32_t n = extra_find(h, target, state, key);
 
-	return n == 0 ? 0 : ledger_extra(h->l, n)->count.held;
+	return n == 0 ? 0 : ledger_extra(h->l, n)->count.used;
 }
 
 /* Slots that are still kept for users, but not for the party's. */
 static uint32_t
 kept_for_others(const struct hold *h, uint32_t target,
-    const struct party *party, uint32_t held)
+    const struct party *party, uint32_t used)
 {
 	uint32_t desk = target_desk(ledger_target_at(h->l, target));
 	uint32_t kept = party->pool->rules.reserved;
@@ -245,7 +246,7 @@ kept_for_others(const struct hold *h, uint32_t target,
 	kept -= covered < kept ? covered : kept;
 	if (party->user != 0)
 		own = user_of(h->l, party->user)->reserve;
-	own -= held < own ? held : own;
+	own -= used < own ? used : own;
 	return kept > own ? kept - own : 0;
 }
 
@@ -254,24 +255,25 @@ party_admit(const struct hold *h, uint32_t target, const struct party *party)
 {
 	const struct target *t = ledger_target_at(h->l, target);
 	const struct pool_rules *rules = &party->pool->rules;
-	uint32_t slots, held = 0, share;
-	uint64_t key[2];
+	uint32_t desk = target_desk(t), slots, used = 0, share;
+	uint64_t key[2], gone = t->held;
 
 	slots = pool_slots(party->pool, target_family(t));
 	if (rules->client_share != 0 &&
-	    held_by(h, target, EXTRA_CLIENT, party->client) >=
+	    used_by(h, target, EXTRA_CLIENT, party->client) >=
 		share_of(slots, rules->client_share))
 		return -EDQUOT;
 	if (party->user != 0) {
 		user_key(party, key);
-		held = held_by(h, target, EXTRA_USER, key);
+		used = used_by(h, target, EXTRA_USER, key);
 		share = user_of(h->l, party->user)->share;
-		if (share != 0 && held >= share_of(slots, share))
+		if (share != 0 && used >= share_of(slots, share))
 			return -EDQUOT;
 	}
+	if (desk != 0)
+		gone += ledger_extra(h->l, desk)->key[1];
 	if (rules->reserved != 0 &&
-	    (uint64_t)t->held + kept_for_others(h, target, party, held) >=
-		slots)
+	    gone + kept_for_others(h, target, party, used) >= slots)
 		return -EBUSY;
 	return 0;
 }
@@ -290,15 +292,15 @@ count_one(struct hold *h, uint32_t target, enum extra_state state,
 		return;
 	desk = ledger_extra(h->l, target_desk(ledger_target_at(h->l, target)));
 	/* As long as it is counted its reserve is the same. */
-	if (more && e->count.held == 0 && state == EXTRA_USER)
+	if (more && e->count.used == 0 && state == EXTRA_USER)
 		e->count.reserve = user_of(h->l, (uint16_t)key[0])->reserve;
 	if (!more)
-		e->count.held--;
-	if (e->count.held < e->count.reserve)
+		e->count.used--;
+	if (e->count.used < e->count.reserve)
 		desk->desk.covered += more ? 1 : UINT32_MAX;
 	if (more)
-		e->count.held++;
-	else if (e->count.held == 0)
+		e->count.used++;
+	else if (e->count.used == 0)
 		extra_drop(h, desk, n);
 }
 
@@ -326,4 +328,27 @@ void
 party_remove(struct hold *h, uint32_t target, const struct party *party)
 {
 	count_party(h, target, party, false);
+}
+
+void
+party_cools(struct hold *h, uint32_t target)
+{
+	uint32_t desk = desk_of(h, target);
+
+	if (desk != 0)
+		ledger_extra(h->l, desk)->key[1]++;
+}
+
+void
+party_has_cooled(struct hold *h, struct record *r, const struct pool *p)
+{
+	uint32_t desk = target_desk(ledger_target_at(h->l, r->target));
+	struct extra *d = ledger_extra(h->l, desk);
+	struct party party;
+
+	r->worker = 0;
+	if (desk != 0 && d->key[1] > 0)
+		d->key[1]--;
+	party_of_record(r, p, &party);
+	party_remove(h, r->target, &party);
 }

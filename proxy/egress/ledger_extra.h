@@ -64,13 +64,31 @@ pool_counts(const struct pool *p)
 MUST_USE int party_admit(
     const struct hold *h, uint32_t target, const struct party *party);
 
-/* One slot more or less for the party, before the target's count changes.
- * Without memory it is not counted. */
+/* One slot more or less for the party: one that it holds, or that cools since
+ * it held it. Before the target's count changes. Without memory it is not
+ * counted.
+ */
 void party_add(struct hold *h, uint32_t target, const struct party *party);
 void party_remove(struct hold *h, uint32_t target, const struct party *party);
 
-/* The party of a held record. */
+/* The party of a record that is counted. */
 void party_of_record(
     const struct record *r, const struct pool *p, struct party *out);
+
+/* In a pool that counts: does the record, which is not held, cool for somebody?
+ */
+static inline bool
+record_cools_for_party(const struct record *r)
+{
+	return r->worker != 0 && (record_state(r) == RECORD_BRIEF ||
+				     record_state(r) == RECORD_LONG);
+}
+
+/* A slot of the target cools for a party from now on, which counts it still.
+ * Without memory it is not counted. */
+void party_cools(struct hold *h, uint32_t target);
+
+/* The record has cooled for its party, which counts it no more. */
+void party_has_cooled(struct hold *h, struct record *r, const struct pool *p);
 
 #endif

@@ -10,7 +10,7 @@
 #define LANES_AT_ONCE 1024
 
 /* Records of a cooling list that one insertion steps over, at most. */
-#define STEPS_AT_ONCE 16
+#define STEPS_AT_ONCE 256
 
 /* How long it takes at least until slots that were passed over are looked for
  * again, in ms: that is work for a whole shard. */
@@ -109,56 +109,57 @@ note_passed(struct hold *h, uint64_t until_ms, uint64_t now_ms)
 		h->s->passed_until = until_ms;
 }
 
-/*
- * Puts a record on a cooling list, in order of time. Nearly always that is at
- * the end, or a few before it. Where it is more of them, because times have
- * become shorter, it cools for as long as the last one.
+/* Puts a record on a list of cooling ones in order of time: at its end or
+ * begin, or a few steps before the end. False, and not done: it would be more
+ * of them.
  */
-static void
+static bool
 insert_by_time(struct hold *h, uint32_t *head, uint32_t n)
 {
-	struct record *r = record_at(h, n);
-	uint64_t when = record_when(r);
+	uint64_t when = record_when(record_at(h, n));
 	uint32_t before = *head;
 
 	if (before != 0 && record_when(record_at(h, before)) > when) {
 		ring_append(h->l, &h->l->records, head, n);
 		*head = n;
-		return;
+		return true;
 	}
 	for (unsigned i = 0; before != 0; i++) {
 		uint32_t prev = record_at(h, before)->link.prev;
 
 		if (record_when(record_at(h, prev)) <= when)
 			break;
-		if (i == STEPS_AT_ONCE) {
-			record_set_when(r, ring_end(h, *head));
-			before = *head;
-			break;
-		}
+		if (i == STEPS_AT_ONCE)
+			return false;
 		before = prev;
 	}
 	/* At the end where that is the first one. */
 	ring_append(h->l, &h->l->records, before == *head ? head : &before, n);
+	return true;
 }
 
 /*
- * The list of a cooling record: its own, or the other one where only that lets
- * it go to the end. After a cooldown was shortened, all that cooled before is
- * later.
+ * Times are nearly always in order on the list for them. After a cooldown was
+ * shortened all that cooled before is later: the other list has an end that is
+ * not, or else the record cools for as long as the last one.
  */
-static enum lane_list
-cooling_list(struct hold *h, const struct lane *lane, struct record *r)
+static void
+put_cooling(struct hold *h, struct lane *lane, uint32_t n)
 {
-	enum lane_list own = lane_list_of(record_state(r));
-	enum lane_list other = own == LIST_LONG ? LIST_BRIEF : LIST_LONG;
-	uint64_t when = record_when(r);
+	struct record *r = record_at(h, n);
+	bool is_long = record_state(r) == RECORD_LONG;
+	uint32_t *own = &lane->list[is_long ? LIST_LONG : LIST_BRIEF];
+	uint32_t *other = &lane->list[is_long ? LIST_BRIEF : LIST_LONG];
 
-	if (ring_end(h, lane->list[own]) <= when ||
-	    ring_end(h, lane->list[other]) > when)
-		return own;
-	record_enter(h->s, r, other == LIST_LONG ? RECORD_LONG : RECORD_BRIEF);
-	return other;
+	if (insert_by_time(h, own, n))
+		return;
+	if (ring_end(h, *other) <= record_when(r)) {
+		record_enter(h->s, r, is_long ? RECORD_BRIEF : RECORD_LONG);
+		own = other;
+	} else {
+		record_set_when(r, ring_end(h, *own));
+	}
+	ring_append(h->l, &h->l->records, own, n);
 }
 
 void
@@ -171,7 +172,7 @@ lane_put(struct hold *h, uint32_t target, struct lane *lane, uint32_t n)
 		ring_append(h->l, &h->l->records, &lane->list[LIST_HOT], n);
 		return;
 	}
-	insert_by_time(h, &lane->list[cooling_list(h, lane, r)], n);
+	put_cooling(h, lane, n);
 	if (lane != &t->lane) {
 		struct extra *desk = ledger_extra(h->l, target_desk(t));
 
@@ -189,8 +190,53 @@ let_rest(const struct search *s, struct lane *lane, uint32_t n, uint64_t until)
 	uint64_t end = ring_end(s->h, lane->list[LIST_LONG]);
 
 	record_set_when(r, until > end ? until : end);
+	r->worker = 0;
 	record_enter(s->h->s, r, RECORD_LONG);
 	lane_put(s->h, s->target, lane, n);
+}
+
+static bool
+expire_lane(
+    struct hold *h, struct lane *lane, const struct pool *p, uint64_t now_ms)
+{
+	bool any = false;
+
+	for (unsigned kind = LIST_BRIEF; kind < LIST_COUNT; kind++) {
+		uint32_t n;
+
+		while ((n = lane->list[kind]) != 0) {
+			struct record *r = record_at(h, n);
+
+			if (record_when(r) > now_ms)
+				break;
+			ring_remove(h->l, &h->l->records, &lane->list[kind], n);
+			if (record_cools_for_party(r))
+				party_has_cooled(h, r, p);
+			record_enter(h->s, r, RECORD_HOT);
+			ring_append(
+			    h->l, &h->l->records, &lane->list[LIST_HOT], n);
+			any = true;
+		}
+	}
+	return any;
+}
+
+bool
+lane_expire(
+    struct hold *h, uint32_t target, const struct pool *p, uint64_t now_ms)
+{
+	struct target *t = ledger_target_at(h->l, target);
+	uint32_t desk = target_desk(t), n;
+	bool any = expire_lane(h, &t->lane, p, now_ms);
+
+	n = desk == 0 ? 0 : ledger_extra(h->l, desk)->desk.lanes;
+	for (uint32_t first = n; n != 0;) {
+		struct extra *e = ledger_extra(h->l, n);
+
+		any |= expire_lane(h, &e->lane, p, now_ms);
+		n = e->link.next == first ? 0 : e->link.next;
+	}
+	return any;
 }
 
 /* A slot used before: hot, or cooled. 0: none. */
@@ -210,6 +256,8 @@ take_used(const struct search *s, struct lane *lane)
 				break;
 			until = port_rest(h->l, r->port, s->now_ms);
 			ring_remove(h->l, &h->l->records, &lane->list[kind], n);
+			if (pool_counts(s->pool) && record_cools_for_party(r))
+				party_has_cooled(h, r, s->pool);
 			if (until == 0)
 				return n;
 			let_rest(s, lane, n, until);

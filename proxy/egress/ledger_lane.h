@@ -26,6 +26,11 @@ MUST_USE int lane_take(struct hold *h, uint32_t target, const struct pool *p,
 /* Puts record `n`, whose state and time say where, on a list of `lane`. */
 void lane_put(struct hold *h, uint32_t target, struct lane *lane, uint32_t n);
 
+/* In a pool that counts: what has cooled is for nobody any more, and hot.
+ * False: nothing has. */
+bool lane_expire(
+    struct hold *h, uint32_t target, const struct pool *p, uint64_t now_ms);
+
 /* Have all of the target's slots cooled? */
 bool lane_all_cooled(
     const struct hold *h, const struct target *t, uint64_t now_ms);

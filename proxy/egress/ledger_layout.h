@@ -58,7 +58,7 @@ struct record {
 	 * of the source that was named, in the table of named sources. */
 	uint64_t when_named;
 	uint16_t client_port, port, user;
-	uint8_t worker;
+	uint8_t worker;        /* cooling: 0: for no client or user */
 	_Atomic uint8_t state; /* enum record_state */
 };
 _Static_assert(sizeof(struct record) == LEDGER_CELL, "a record is a cell");
@@ -118,8 +118,8 @@ enum extra_state {
 	EXTRA_GRANTED, /* `record` is held for it: in no queue any more */
 	EXTRA_DESK,    /* what a target has besides its slots */
 	EXTRA_LANE,    /* the slots of one source address towards a target */
-	EXTRA_CLIENT,  /* what one client holds towards a target */
-	EXTRA_USER,    /* what one user holds towards a target */
+	EXTRA_CLIENT,  /* how much one client uses towards a target */
+	EXTRA_USER,    /* how much one user uses towards a target */
 	/* Those of one client or user who wait: they have one turn. */
 	EXTRA_CLIENT_TURN,
 	EXTRA_USER_TURN,
@@ -138,7 +138,8 @@ struct extra {
 	uint32_t target;
 	/* Lane: the source's id. User: its id. Client, waiting: the address,
 	 * IPv4 as ::ffff:a.b.c.d, zeros: none; unless waiting cut to the
-	 * prefix. Desk: key[0] is the time at which all lanes have cooled. */
+	 * prefix. Desk: key[0] is the time at which all lanes have cooled,
+	 * key[1] how many slots cool for a client or user. */
 	uint64_t key[2];
 	union {
 		struct {
@@ -147,12 +148,12 @@ struct extra {
 			uint32_t turn_count;
 			uint32_t waiting; /* in the queue */
 			uint32_t lanes, counts;
-			uint32_t covered; /* of the pool's reserves: held */
+			uint32_t covered; /* of the pool's reserves: used */
 		} desk;
 		struct lane lane;
 		struct {
-			uint32_t held;
-			uint32_t reserve, most; /* of a user: see ledger_user */
+			uint32_t used;    /* held, or cooling since */
+			uint32_t reserve; /* of a user: see ledger_user */
 		} count;
 		struct {
 			uint32_t waiting; /* ring, oldest first */

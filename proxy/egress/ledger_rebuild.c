@@ -340,7 +340,7 @@ begin_record(struct hold *h, uint32_t n)
 
 /* Two sources may have become one slot. The first keeps it. */
 static void
-drop_duplicates(struct hold *h, struct lane *lane)
+drop_duplicates(struct hold *h, struct lane *lane, const struct pool *p)
 {
 	uint32_t n = lane->skip;
 
@@ -355,10 +355,13 @@ drop_duplicates(struct hold *h, struct lane *lane)
 			continue;
 		}
 		r->skip_next = twin->skip_next;
-		if (record_is_held(twin))
+		if (record_is_held(twin)) {
 			record_enter(h->s, twin, RECORD_STRAY);
-		else
-			drop_record(h, next);
+			continue;
+		}
+		if (pool_counts(p) && record_cools_for_party(twin))
+			party_has_cooled(h, twin, p);
+		drop_record(h, next);
 	}
 }
 
@@ -396,7 +399,7 @@ sort_lane(struct hold *h, struct target *t, struct lane *lane)
 
 	if (lane->skip != 0)
 		lane->skip = sort_chain(&by_slot, lane->skip);
-	drop_duplicates(h, lane);
+	drop_duplicates(h, lane, p);
 	for (unsigned i = 0; i < LIST_COUNT; i++) {
 		if (i != LIST_HOT)
 			lane->list[i] = sort_chain(&by_time, lane->list[i]);
@@ -503,24 +506,26 @@ rebuild_queues(struct hold *h)
 	}
 }
 
-/* Held records are counted, and those of a mirrored target listed, once its
- * links are its own. */
+/* Held records are listed where the target is mirrored, once its links are its
+ * own; and these and those that cool are counted for their party. */
 static void
-list_held(struct hold *h, uint32_t n)
+count_record(struct hold *h, uint32_t n)
 {
 	struct record *r = ledger_record(h->l, n);
 	struct target *t = ledger_target_at(h->l, r->target);
 	const struct pool *p;
 	struct party party;
 
-	if (!record_is_held(r))
+	if (!record_is_held(r) && !record_cools_for_party(r))
 		return;
-	if (target_mirrored(t))
+	if (record_is_held(r) && target_mirrored(t))
 		ring_append(h->l, &h->l->records, &t->link.next, n);
 	p = shard_pool(h, target_pool(t));
 	if (p != NULL && pool_counts(p)) {
 		party_of_record(r, p, &party);
 		party_add(h, r->target, &party);
+		if (!record_is_held(r))
+			party_cools(h, r->target);
 	}
 }
 
@@ -552,7 +557,7 @@ shard_rebuild(struct hold *h, uint64_t epoch)
 	each_cell(h, &h->l->extras, begin_extra);
 	each_cell(h, &h->l->targets, begin_target);
 	each_cell(h, &h->l->records, begin_record);
-	each_cell(h, &h->l->records, list_held);
+	each_cell(h, &h->l->records, count_record);
 	rebuild_queues(h);
 	each_cell(h, &h->l->targets, finish_target);
 	h->s->epoch = epoch;

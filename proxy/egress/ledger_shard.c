@@ -382,6 +382,14 @@ end_or_spare(struct hold *h, uint32_t n)
 	target_flag(t, TARGET_SPARE, true);
 }
 
+/* Nobody waits at an idle target's desk. */
+static bool
+desk_is_empty(const struct extra *desk)
+{
+	return desk->desk.lanes == 0 && desk->desk.counts == 0 &&
+	       desk->key[1] == 0;
+}
+
 void
 shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 {
@@ -394,7 +402,7 @@ shard_settle(struct hold *h, uint32_t n, uint64_t now_ms)
 		end_or_spare(h, n);
 		return;
 	}
-	if (desk != 0 && ledger_extra(h->l, desk)->desk.lanes == 0) {
+	if (desk != 0 && desk_is_empty(ledger_extra(h->l, desk))) {
 		desk_free(h, n);
 		desk = 0;
 	}
@@ -591,19 +599,29 @@ shard_enter(struct hold *h, const struct ledger_key *k,
 }
 
 int
+shard_admit(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms)
+{
+	struct party party;
+	int error;
+
+	if (!pool_counts(p))
+		return 0;
+	party_make(&party, p, tenant->client, tenant->user);
+	error = party_admit(h, target, &party);
+	if (error != 0 && lane_expire(h, target, p, now_ms))
+		error = party_admit(h, target, &party);
+	return error;
+}
+
+int
 shard_take(struct hold *h, uint32_t target, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
 {
-	if (pool_counts(p)) {
-		struct party party;
-		int error;
+	int error = shard_admit(h, target, p, tenant, now_ms);
 
-		party_make(&party, p, tenant->client, tenant->user);
-		error = party_admit(h, target, &party);
-		if (error != 0)
-			return error;
-	}
-	return lane_take(h, target, p, tenant, now_ms, out);
+	return error != 0 ? error
+			  : lane_take(h, target, p, tenant, now_ms, out);
 }
 
 /* Who waits comes first; what those may not have is not kept from others. */
@@ -612,13 +630,11 @@ take_past_queue(struct hold *h, uint32_t target, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
 {
 	if (queue_length(h, target) != 0) {
-		struct party party;
 		int error;
 
 		if (!pool_counts(p))
 			return -EADDRINUSE;
-		party_make(&party, p, tenant->client, tenant->user);
-		error = party_admit(h, target, &party);
+		error = shard_admit(h, target, p, tenant, now_ms);
 		if (error != 0)
 			return error;
 		queue_grant(h, target, now_ms);
@@ -717,12 +733,16 @@ shard_return(
 
 	if (target_mirrored(t))
 		ring_remove(h->l, &h->l->records, &t->link.next, n);
-	if (p != NULL && pool_counts(p)) {
+	if (p != NULL && pool_counts(p))
 		party_of_record(r, p, &party);
-		party_remove(h, target, &party);
-	}
 	t->held--;
 	put_back(h, n, p, how, now_ms);
+	if (p != NULL && pool_counts(p)) {
+		if (record_cools_for_party(r))
+			party_cools(h, target);
+		else
+			party_remove(h, target, &party);
+	}
 	queue_grant(h, target, now_ms);
 	shard_settle(h, target, now_ms);
 	sweep(h, now_ms);

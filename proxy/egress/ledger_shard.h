@@ -101,6 +101,10 @@ void shard_leave_place(struct hold *h, uint32_t n);
 /* Puts it on the list when nothing is held and nobody waits, or ends it. */
 void shard_settle(struct hold *h, uint32_t n, uint64_t now_ms);
 
+/* May the tenant have one more slot of the target's? 0, -EDQUOT or -EBUSY. */
+MUST_USE int shard_admit(struct hold *h, uint32_t target, const struct pool *p,
+    const struct tenant *tenant, uint64_t now_ms);
+
 /* Takes a slot for the tenant off its lists, if it may have one. -EDQUOT,
  * -EBUSY: what is free is kept for others; or an error of lane_take(). */
 MUST_USE int shard_take(struct hold *h, uint32_t target, const struct pool *p,

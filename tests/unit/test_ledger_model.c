@@ -31,6 +31,7 @@ struct spot {
 	bool held;
 	uint64_t cools_until;
 	uint64_t maybe_until; /* may be refused until then */
+	unsigned client;      /* who had it when it began to cool */
 };
 
 struct held {
@@ -229,22 +230,30 @@ are_of_one_party(const struct held *a, const struct held *b)
 	       a->client == b->client;
 }
 
-/* Has the client its share of the target's slots, `more` added to what it
- * holds?
+/* Has the client its share of the target's slots, `more` added to what it holds
+ * and what cools since it did?
  */
 static bool
 has_share_with(const struct model *m, const struct held *h, unsigned more)
 {
-	unsigned slots = 0, held = more, most;
+	unsigned slots = 0, used = more, most;
 
 	if (m->share[h->pool] == 0)
 		return false;
-	for (unsigned i = 0; i < source_count(h->pool) * PORTS; i++)
-		slots += in_pool(m, h->pool, i / PORTS, i % PORTS);
+	for (unsigned i = 0; i < source_count(h->pool) * PORTS; i++) {
+		const struct spot *s =
+		    &m->spots[h->pool][h->target][i / PORTS][i % PORTS];
+
+		if (!in_pool(m, h->pool, i / PORTS, i % PORTS))
+			continue;
+		slots++;
+		used += !s->held && s->client == h->client &&
+			s->cools_until > m->now_ms;
+	}
 	for (unsigned i = 0; i < LEASES; i++)
-		held += m->held[i].live && are_of_one_party(&m->held[i], h);
+		used += m->held[i].live && are_of_one_party(&m->held[i], h);
 	most = slots * m->share[h->pool] / 100;
-	return held >= (most == 0 ? 1 : most);
+	return used >= (most == 0 ? 1 : most);
 }
 
 static bool
@@ -253,7 +262,8 @@ has_share(const struct model *m, const struct held *h)
 	return has_share_with(m, h, 0);
 }
 
-/* Had it until the last claim? */
+/* Had it until the last claim, or with what may cool since a lease was given
+ * back whose reverse is held? */
 static bool
 had_share(const struct model *m, const struct held *h)
 {
@@ -261,6 +271,9 @@ had_share(const struct model *m, const struct held *h)
 
 	for (unsigned i = 0; i < m->vain_count; i++)
 		more += are_of_one_party(m->vain[i], h);
+	for (unsigned i = 0; i < source_count(h->pool) * PORTS; i++)
+		more += m->spots[h->pool][h->target][i / PORTS][i % PORTS]
+			    .maybe_until > m->now_ms;
 	return has_share_with(m, h, more);
 }
 
@@ -458,6 +471,7 @@ forget_lease(struct model *m, struct held *h, uint32_t cools_ms)
 	/* What is not in the pool any more is not remembered. */
 	if (cools_ms != 0 && in_pool(m, h->pool, h->source, h->port))
 		s->cools_until = m->now_ms + cools_ms;
+	s->client = h->client;
 }
 
 static void

@@ -380,14 +380,21 @@ Test(ledger_queue, the_death_of_a_locks_owner_keeps_queue_and_grants)
 /* ---- shares and reserves ---- */
 
 static int
-lease_as(struct ledger *l, const char *client, uint16_t user,
+lease_at(struct ledger *l, const char *client, uint16_t user, uint64_t now,
     struct ledger_lease *out)
 {
 	struct ledger_holder holder = client_of(client, 1);
 	struct addr target = fixture_at(TARGET);
 
 	holder.user = user;
-	return ledger_lease(l, 0, &target, &holder, NOW, out);
+	return ledger_lease(l, 0, &target, &holder, now, out);
+}
+
+static int
+lease_as(struct ledger *l, const char *client, uint16_t user,
+    struct ledger_lease *out)
+{
+	return lease_at(l, client, user, NOW, out);
 }
 
 static struct ledger *
@@ -453,6 +460,65 @@ Test(ledger_shares, a_client_has_no_more_than_its_share)
 	die_everywhere(l);
 	fixture_check(l);
 	cr_expect_eq(lease_as(l, "198.51.100.9:1", 0, &lease), -EDQUOT);
+}
+
+/* Short sessions that the client ends use no less of the budget than long ones.
+ */
+Test(ledger_shares, what_cools_is_of_its_clients_share)
+{
+	struct pool_rules rules = { .client_share = 50, .client_bits_v4 = 32 };
+	struct ledger *l = with_rules(4, &rules);
+	const uint64_t brief = NOW + LEDGER_BRIEF_MS;
+	struct ledger_lease lease;
+
+	cr_assert_eq(lease_as(l, "198.51.100.1:1", 0, &lease), 0);
+	ledger_return(l, &lease, LEDGER_LONG, NOW);
+	cr_assert_eq(lease_as(l, "198.51.100.1:1", 0, &lease), 0);
+	ledger_return(l, &lease, LEDGER_BRIEF, NOW);
+	fixture_check(l);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_expect_eq(
+		    lease_at(l, "198.51.100.1:1", 0, brief - 1, &lease),
+		    -EDQUOT);
+		die_everywhere(l);
+		fixture_check(l);
+	}
+	cr_assert_eq(lease_at(l, "198.51.100.1:1", 0, brief, &lease), 0);
+	cr_expect_eq(lease_at(l, "198.51.100.1:1", 0, brief, &lease), -EDQUOT);
+	/* Another one takes what has cooled, and it counts as that one's. */
+	cr_assert_eq(lease_at(l, "198.51.100.2:1", 0, brief, &lease), 0);
+	cr_assert_eq(lease_at(l, "198.51.100.2:1", 0, brief, &lease), 0);
+	cr_expect_eq(lease_at(l, "198.51.100.2:1", 0, brief, &lease), -EDQUOT);
+	fixture_check(l);
+	cr_assert_eq(
+	    lease_at(l, "198.51.100.1:1", 0, NOW + LEDGER_LONG_MS, &lease), 0);
+	fixture_check(l);
+}
+
+Test(ledger_shares, what_cools_for_others_is_not_of_what_is_reserved)
+{
+	struct pool_rules rules = { .users_limited = true, .reserved = 2 };
+	struct ledger *l = with_rules(4, &rules);
+	struct ledger_lease lease;
+
+	ledger_set_user(l, 3, 0, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(lease_as(l, "198.51.100.2:1", 0, &lease), 0);
+		ledger_return(l, &lease, LEDGER_LONG, NOW);
+		fixture_check(l);
+	}
+	cr_expect_eq(lease_as(l, "198.51.100.2:1", 0, &lease), -EADDRINUSE);
+	die_everywhere(l);
+	cr_expect_eq(lease_as(l, "198.51.100.2:1", 0, &lease), -EADDRINUSE);
+	/* Its own that cool are. */
+	cr_expect_eq(lease_as(l, "198.51.100.1:1", 3, &lease), 0);
+	ledger_return(l, &lease, LEDGER_LONG, NOW);
+	cr_expect_eq(lease_as(l, "198.51.100.1:1", 3, &lease), 0);
+	cr_expect_eq(lease_as(l, "198.51.100.1:1", 3, &lease), -EADDRINUSE);
+	fixture_check(l);
+	cr_expect_eq(
+	    lease_at(l, "198.51.100.2:1", 0, NOW + LEDGER_LONG_MS, &lease), 0);
+	fixture_check(l);
 }
 
 Test(ledger_shares, a_share_of_a_few_slots_is_one)
@@ -711,63 +777,72 @@ take_all(struct ledger *l, uint64_t now)
 	return count;
 }
 
+/* A pool of 1,000 ports, all of them held. */
+static struct ledger *
+large(struct pool *p, struct ledger_lease leases[1000])
+{
+	struct ledger *l = fixture_ledger(2000, 1000);
+
+	*p = fixture_pool("192.0.2.1", 1000, 1999);
+	cr_assert_eq(ledger_set_pool(l, 0, p), 0);
+	for (unsigned i = 0; i < 1000; i++)
+		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
+	return l;
+}
+
 /* Each is put at the end of a list: a walk past all that cooled before would be
  * one at each return. */
 Test(ledger_cooldown, a_shortened_time_holds_for_what_ends_from_then_on)
 {
-	struct ledger *l = fixture_ledger(100, 100);
-	struct pool p = fixture_pool("192.0.2.1", 100, 139);
+	struct ledger_lease leases[1000];
+	struct pool p;
+	struct ledger *l = large(&p, leases);
 	struct addr target = fixture_at(TARGET);
-	struct ledger_lease leases[40];
 	struct ledger_key k;
 	struct hold h;
 
-	p.rules.cooldown_ms = 60000;
-	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
-	for (unsigned i = 0; i < 40; i++)
-		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
-	for (unsigned i = 0; i < 25; i++)
+	for (unsigned i = 0; i < 600; i++)
 		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
 	p.rules.cooldown_ms = 1000;
 	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
-	for (unsigned i = 25; i < 40; i++)
+	for (unsigned i = 600; i < 1000; i++)
 		ledger_return(l, &leases[i], LEDGER_LONG, NOW + i);
 	fixture_check(l);
 	ledger_key_make(l, 0, &target, &k);
 	h = shard_lock(l, k.shard);
-	cr_expect_eq(h.s->count[RECORD_LONG], 25);
-	cr_expect_eq(h.s->count[RECORD_BRIEF], 15);
+	/* The first is before all others. */
+	cr_expect_eq(h.s->count[RECORD_LONG], 601);
+	cr_expect_eq(h.s->count[RECORD_BRIEF], 399);
 	shard_unlock(&h);
-	cr_expect_eq(take_all(l, NOW + 1024), 0);
-	cr_expect_eq(take_all(l, NOW + 1025), 1);
-	cr_expect_eq(take_all(l, NOW + 1039), 14);
-	cr_expect_eq(take_all(l, NOW + 59999), 0);
-	cr_expect_eq(take_all(l, NOW + 60000), 25);
+	cr_expect_eq(take_all(l, NOW + 1599), 0);
+	cr_expect_eq(take_all(l, NOW + 1600), 1);
+	cr_expect_eq(take_all(l, NOW + 1999), 399);
+	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS - 1), 0);
+	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 600);
 	fixture_check(l);
 }
 
 /* Three times meet: a list for each is one too few. */
 Test(ledger_cooldown, no_insertion_walks_far)
 {
-	struct ledger *l = fixture_ledger(1000, 1000);
-	struct pool p = fixture_pool("192.0.2.1", 100, 699);
-	struct ledger_lease leases[600];
+	struct ledger_lease leases[1000];
+	struct pool p;
+	struct ledger *l = large(&p, leases);
+	unsigned early;
 
-	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
-	for (unsigned i = 0; i < 600; i++)
-		cr_assert_eq(fixture_lease(l, 0, TARGET, NOW, &leases[i]), 0);
-	for (unsigned i = 0; i < 200; i++)
+	for (unsigned i = 0; i < 300; i++)
 		ledger_return(l, &leases[i], LEDGER_LONG, NOW);
 	p.rules.cooldown_ms = 30000;
 	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
-	for (unsigned i = 200; i < 600; i++)
+	for (unsigned i = 300; i < 1000; i++)
 		ledger_return(l, &leases[i],
 		    i % 2 == 0 ? LEDGER_LONG : LEDGER_BRIEF, NOW + i);
 	fixture_check(l);
-	/* The brief ones that are more than a few steps from the end cool for
-	 * as long as that. */
-	cr_expect_eq(take_all(l, NOW + 600 + LEDGER_BRIEF_MS), 16);
-	cr_expect_eq(take_all(l, NOW + 30598), 384);
-	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 200);
+	/* Those more than so many steps from the end cool longer. */
+	early = take_all(l, NOW + 1000 + LEDGER_BRIEF_MS);
+	cr_expect_geq(early, 256);
+	cr_expect_lt(early, 350);
+	cr_expect_eq(take_all(l, NOW + 31000), 700 - early);
+	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 300);
 	fixture_check(l);
 }
