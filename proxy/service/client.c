@@ -39,8 +39,8 @@ explain(char why[CLIENT_WHY_MAX], const char *path, int error)
 	case ENOENT:
 	case ECONNREFUSED:
 		return fail(why, path,
-		    "nobody answers: is fourfold running, and with this "
-		    "file?");
+		    "nobody answers: is fourfold running, and is this its "
+		    "control socket?");
 	case EACCES:
 	case EPERM:
 		return fail(why, path,

@@ -7,19 +7,44 @@
 #include "service/dashboard.h"
 #include "service/snapshot.h"
 
+/* As the file would name it, or as a shell completes it. */
+static int
+take_socket(
+    const char *word, const char *command, char path[CONFIG_PATH_MAX + 1])
+{
+	size_t len;
+
+	if (strncmp(word, "unix:", 5) == 0)
+		word += 5;
+	len = strlen(word);
+	if (len == 0 || len > CONFIG_PATH_MAX) {
+		fprintf(stderr,
+		    "fourfold %s: --socket: expected a path of 1 to %d bytes\n",
+		    command, CONFIG_PATH_MAX);
+		return 2;
+	}
+	strcpy_bounded(path, CONFIG_PATH_MAX + 1, word);
+	return 0;
+}
+
 int
 live_find_socket(const struct command_line *line, const char *command,
     char path[CONFIG_PATH_MAX + 1])
 {
-	struct snapshot s;
+	char why[SNAPSHOT_WHY_MAX];
 
-	if (snapshot_load(line->path, stderr, &s) != 0)
-		return 2;
-	strcpy_bounded(path, CONFIG_PATH_MAX + 1, s.config->control_path);
-	snapshot_fini(&s);
-	if (path[0] != '\0')
-		return 0;
-	return live_fail(command, "[control] socket = off, says the file");
+	if (line->socket != NULL)
+		return take_socket(line->socket, command, path);
+	snapshot_find_control(line->path, path, why);
+	if (path[0] == '\0')
+		return live_fail(command,
+		    "[control] socket = off, says the file; --socket PATH asks "
+		    "by another");
+	/* What runs may be older than the file's errors. */
+	if (why[0] != '\0')
+		fprintf(stderr, "fourfold %s: %s; asking by %s\n", command, why,
+		    path);
+	return 0;
 }
 
 int

@@ -9,8 +9,9 @@
 #include "service/client.h"
 #include "service/commands.h"
 
-/* The control socket that the file names. Otherwise what is wrong was written
- * to standard error, and the exit status is returned. */
+/* The control socket of the command line, or else of the file, as
+ * snapshot_find_control() has it. 0; otherwise what is wrong was written to
+ * standard error, and the exit status is returned. */
 MUST_USE int live_find_socket(const struct command_line *line,
     const char *command, char path[CONFIG_PATH_MAX + 1]);
 

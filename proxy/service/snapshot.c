@@ -72,6 +72,33 @@ snapshot_load(const char *path, FILE *errors, struct snapshot *out)
 	return 0;
 }
 
+void
+snapshot_find_control(const char *path, char control[CONFIG_PATH_MAX + 1],
+    char why[SNAPSHOT_WHY_MAX])
+{
+	char *text = NULL, *errors = NULL;
+	struct config *c = NULL;
+	size_t len = 0, size = 0;
+	FILE *f = open_memstream(&errors, &size);
+
+	must(f != NULL);
+	why[0] = '\0';
+	if (path != NULL && read_file(path, f, &text, &len) != 0) {
+		fflush(f);
+		snprintf(why, SNAPSHOT_WHY_MAX, "%.*s",
+		    (int)strcspn(errors, "\n"), errors);
+	} else if (config_parse("", text, len, f, &c) != 0) {
+		snprintf(why, SNAPSHOT_WHY_MAX,
+		    "%s: has errors (fourfold check says which)",
+		    path != NULL ? path : "built-in");
+	}
+	config_find_control(text, len, control);
+	config_free(c);
+	fclose(f);
+	free(errors);
+	free(text);
+}
+
 static enum preflight_bind
 bind_wish(enum config_bind bind)
 {

@@ -23,6 +23,15 @@ MUST_USE int snapshot_load(
     const char *path, FILE *errors, struct snapshot *out);
 
 /*
+ * The control socket that the file names, "": none. Where the file cannot be
+ * read or has errors, `why` says so (otherwise it is ""), and it is the one
+ * that can be made out, or the default.
+ */
+#define SNAPSHOT_WHY_MAX 4352 /* a path, and some words */
+void snapshot_find_control(const char *path, char control[CONFIG_PATH_MAX + 1],
+    char why[SNAPSHOT_WHY_MAX]);
+
+/*
  * Makes the pools, which must not hold one of `own` listening ports. Errors and
  * warnings are written as lines. May be called again.
  */

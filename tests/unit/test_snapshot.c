@@ -110,6 +110,36 @@ Test(snapshot, a_file_is_read)
 	bench_close(&b);
 }
 
+static void
+expect_control(const char *file, const char *path, const char *words)
+{
+	char control[CONFIG_PATH_MAX + 1], why[SNAPSHOT_WHY_MAX];
+
+	snapshot_find_control(file, control, why);
+	cr_expect_str_eq(control, path);
+	cr_expect(
+	    words[0] == '\0' ? why[0] == '\0' : strstr(why, words) != NULL,
+	    "\"%s\" lacks \"%s\"", why, words);
+	cr_expect_null(strchr(why, '\n'));
+}
+
+Test(snapshot, a_control_socket_is_found_though_the_file_is_wrong)
+{
+	static const char fallback[] = "/run/fourfold/control.sock";
+	struct bench b;
+
+	bench_open(&b, "[control]\nsocket = /a\n");
+	expect_control(b.path, "/a", "");
+	bench_close(&b);
+	bench_open(&b, "[control]\nsocket = /a\n[proxy]\nworkers = x\ny\n");
+	expect_control(b.path, "/a", "has errors");
+	bench_close(&b);
+	expect_control(NULL, fallback, "");
+	expect_control("/nonexistent/f.conf", fallback,
+	    "/nonexistent/f.conf: cannot be read: ");
+	expect_control("/tmp", fallback, "/tmp: cannot be read: ");
+}
+
 /* More than is read at once. */
 Test(snapshot, a_long_file_is_read_to_its_end)
 {
