@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +26,10 @@
 #define SCREEN_REST  "\033[J"
 
 #define CONTROL_C 3
+
+/* Of a terminal that says nothing of its size. */
+#define ROWS    24
+#define COLUMNS 80
 
 struct screen {
 	struct termios before;
@@ -68,16 +73,39 @@ screen_leave(struct screen *s)
 	close(s->signals);
 }
 
+/* A size of the environment, or `fallback`. */
+static unsigned short
+size_named(const char *name, unsigned short fallback)
+{
+	const char *text = getenv(name);
+	long n = text != NULL ? strtol(text, NULL, 10) : 0;
+
+	return n > 0 && n <= USHRT_MAX ? (unsigned short)n : fallback;
+}
+
+/* A serial console does not know its size: 0 by 0. */
+static struct winsize
+screen_size(void)
+{
+	struct winsize size = { 0 };
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+		size = (struct winsize){ 0 };
+	if (size.ws_row == 0)
+		size.ws_row = size_named("LINES", ROWS);
+	if (size.ws_col == 0)
+		size.ws_col = size_named("COLUMNS", COLUMNS);
+	return size;
+}
+
 /* As much of the text as fits; what was there is overwritten in place, so that
  * nothing flickers. */
 static void
 screen_show(const char *text)
 {
-	struct winsize size = { .ws_row = 24, .ws_col = 80 };
-	int rows;
+	struct winsize size = screen_size();
+	int rows = size.ws_row > 1 ? size.ws_row - 1 : 1;
 
-	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-	rows = size.ws_row > 1 ? size.ws_row - 1 : 1;
 	fputs(SCREEN_HOME, stdout);
 	for (int row = 0; row < rows && *text != '\0'; row++) {
 		size_t len = strcspn(text, "\n");
