@@ -515,6 +515,9 @@ static const struct config_text_case text_cases[] = {
 	{ "[::1]:1080\n", "1 1", "behind the ]" },
 	{ "\n  [proxy]\n", "2", "at the start of the line" },
 	{ "[user u]\n", "1", "without password = HASH" },
+	{ USER "[user - ]\npassword = " HASH "\n", "3",
+	    "the name \"-\" of [user NAME] means those who did not log in: "
+	    "expected another" },
 	{ "[listen a\xc2\x9b]\naddress = unix:/\xff unix:/\xff\n", "1 2",
 	    "unix:/? is listened on twice, first in [listen] of line 1" },
 	/* keys */
