@@ -140,41 +140,43 @@ wait_on(struct screen *s)
 	return key != 'q' && key != 'Q' && key != CONTROL_C;
 }
 
-static bool
+static int
 show_once(
     const char *path, const struct command_line *line, char why[CLIENT_WHY_MAX])
 {
 	char *text = NULL;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
-	bool ok;
+	int error;
 
 	must(f != NULL);
-	ok = live_status(path, line, f, why);
+	error = live_status(path, line, f, why);
 	must(fclose(f) == 0);
-	/* It may be back soon: a restart is no reason to leave. */
-	screen_show(ok ? text : why);
+	/* It may be back soon: a restart is no reason to leave. A question that
+	 * is wrong stays so. */
+	if (error != -EINVAL)
+		screen_show(error == 0 ? text : why);
 	free(text);
-	return ok;
+	return error;
 }
 
 int
 command_top(const struct command_line *line)
 {
 	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
-	int status = live_find_socket(line, "top", path);
+	int status = live_find_socket(line, "top", path), error;
 	struct screen screen;
 
 	if (status != 0)
 		return status;
 	if (line->once || !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) ||
-	    !screen_enter(&screen))
-		return live_status(path, line, stdout, why)
-			   ? 0
-			   : live_fail("top", why);
+	    !screen_enter(&screen)) {
+		error = live_status(path, line, stdout, why);
+		return error == 0 ? 0 : live_fail("top", error, why);
+	}
 	do
-		(void)show_once(path, line, why);
-	while (wait_on(&screen));
+		error = show_once(path, line, why);
+	while (error != -EINVAL && wait_on(&screen));
 	screen_leave(&screen);
-	return 0;
+	return error == -EINVAL ? live_fail("top", error, why) : 0;
 }

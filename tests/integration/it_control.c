@@ -237,6 +237,26 @@ Test(control, sessions_are_listed_as_asked_for)
 	scene_close(&s);
 }
 
+Test(control, a_question_that_is_wrong_is_a_wrong_command_line)
+{
+	static const char *const asked[][4] = { { "status", "--top", "x" },
+		{ "top", "--top", "x" }, { "who", "foo" },
+		{ "who", "127.0.0.1:1", "foo" },
+		{ "sessions", "--client", "x" },
+		{ "sessions", "--target", "x" }, { "sessions", "--limit", "x" },
+		{ "kill", "x" } };
+	static struct it_outcome o;
+	static struct scene s;
+
+	scene_open(&s);
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+		ask_run(s.daemon, asked[i], &o);
+		cr_expect_eq(o.status, 2, "%s: %d", asked[i][0], o.status);
+		cr_expect_not_null(strstr(o.err, ": expected "), "%s", o.err);
+	}
+	scene_close(&s);
+}
+
 /* ---- killing ---- */
 
 static void
@@ -280,7 +300,7 @@ Test(control, a_killed_session_is_reset_on_both_legs_and_no_other_is)
 	ask(s.daemon, &o, "kill", "990000000001");
 	cr_expect_eq(o.status, 1);
 	ask(s.daemon, &o, "kill", "everything");
-	cr_expect_eq(o.status, 1);
+	cr_expect_eq(o.status, 2);
 	cr_expect_eq(ask_raw(s.daemon, "GET /kill?session=1 HTTP/1.0\r\n\r\n",
 			 32, NULL, 0),
 	    405);
