@@ -109,6 +109,8 @@ Test(control, status_says_what_is_held)
 	cr_expect_eq(ask_number(o, "egresses.#0.slots_ipv4"), 10);
 	cr_expect_str_eq(
 	    ask_text(o, "egresses.#0.addresses.#0.address"), "127.0.0.1");
+	cr_expect_str_eq(
+	    ask_text(o, "egresses.#0.addresses.#0.family"), "IPv4");
 	cr_expect_eq(ask_number(o, "egresses.#0.addresses.#0.free"), 3);
 	cr_expect_eq(ask_number(o, "egresses.#0.addresses.#0.slots"), 10);
 	cr_expect_eq(json_array_size(ask_get(o, "targets")), 2);
