@@ -463,12 +463,14 @@ set_one(struct parse *p, struct section *s, enum option_id id, const char *text,
 {
 	const struct option *o = &options[id];
 	struct setting *setting = config_setting(s, id);
+	char words[WORDS_MAX];
 	struct value v = { .option = o,
 		.text = text,
 		.line = line,
 		.elements = setting->elements,
 		.field = (char *)s->data + o->offset,
-		.reference = s->reference };
+		.reference = s->reference,
+		.words = words };
 	char quote[QUOTE_MAX];
 	const char *wrong;
 
