@@ -420,7 +420,7 @@ check_pools(struct check *k)
 
 	must(ports != NULL);
 	if (snapshot_make_pools(&k->s, ports, own_ports(k->s.config, ports),
-		k->errors, k->hints) != 0)
+		k->errors, k->hints, k->hints) != 0)
 		k->wrong = true;
 	must(k->s.pools != NULL);
 	free(ports);

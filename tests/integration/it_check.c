@@ -211,6 +211,18 @@ Test(check, ports_that_are_bound_the_slow_way_are_mended_as_told)
 	scene_close(&s);
 }
 
+/* It is as the file asks for it, and still in the way. */
+Test(check, explicit_ports_where_others_get_theirs_are_mended_as_told)
+{
+	static struct scene s;
+
+	scene_open(
+	    &s, FEW "[egress e]\nbind = explicit\nports = 40000-40009\n");
+	see_mended(
+	    &s, "[egress e] explicit ports 40000-40009 are in net.ipv4.");
+	scene_close(&s);
+}
+
 /* The host does not let it start: said on standard error, and mended. */
 Test(check, what_keeps_it_from_starting_is_an_error)
 {

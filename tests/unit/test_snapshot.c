@@ -66,7 +66,7 @@ static int
 make_pools(struct bench *b, uint16_t own)
 {
 	return snapshot_make_pools(
-	    &b->s, &own, own != 0, b->error_stream, b->warning_stream);
+	    &b->s, &own, own != 0, b->error_stream, b->warning_stream, NULL);
 }
 
 static bool
@@ -121,6 +121,38 @@ expect_control(const char *file, const char *path, const char *words)
 	    words[0] == '\0' ? why[0] == '\0' : strstr(why, words) != NULL,
 	    "\"%s\" lacks \"%s\"", why, words);
 	cr_expect_null(strchr(why, '\n'));
+}
+
+/* A word about it is a hint; without bind = explicit it is a warning. */
+Test(snapshot, what_the_file_asks_for_is_no_warning)
+{
+	static const char *const files[] = {
+		"[egress e]\nports = 40000\nbind = explicit\n",
+		"[egress e]\nports = 40000\n",
+	};
+	struct bench b;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		char *hints;
+		size_t size;
+		FILE *stream = open_memstream(&hints, &size);
+
+		bench_open(&b, files[i]);
+		load(&b);
+		b.s.host.port_first = 32768;
+		b.s.host.port_last = 60999;
+		memset(b.s.host.reserved, 0, sizeof(b.s.host.reserved));
+		b.s.host.range_option = false;
+		cr_assert_eq(snapshot_make_pools(&b.s, NULL, 0, b.error_stream,
+				 b.warning_stream, stream),
+		    0);
+		fclose(stream);
+		fflush(b.warning_stream);
+		cr_expect_eq(size != 0, i == 0, "%s", hints);
+		cr_expect_eq(b.warning_size != 0, i == 1, "%s", b.warnings);
+		free(hints);
+		bench_close(&b);
+	}
 }
 
 Test(snapshot, a_control_socket_is_found_though_the_file_is_wrong)
