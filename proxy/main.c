@@ -25,6 +25,7 @@ enum {
 	TAKES_USER = 16,
 	TAKES_TARGET = 32,
 	TAKES_LIMIT = 64,
+	TAKES_SOCKET = 128,
 };
 
 static const struct command {
@@ -37,17 +38,19 @@ static const struct command {
 	{ "run", "", 0, 0, 0, run, "run the proxy (without a word, too)" },
 	{ "check", "", 0, 0, 0, command_check, "check the file and the host" },
 	{ "passwd", "", 0, 0, 0, command_passwd, "make a password's hash" },
-	{ "status", "", 0, 0, TAKES_JSON | TAKES_TOP, command_status,
-	    "what the running one holds" },
-	{ "top", "", 0, 0, TAKES_ONCE | TAKES_TOP, command_top,
+	{ "status", "", 0, 0, TAKES_JSON | TAKES_TOP | TAKES_SOCKET,
+	    command_status, "what the running one holds" },
+	{ "top", "", 0, 0, TAKES_ONCE | TAKES_TOP | TAKES_SOCKET, command_top,
 	    "the same, again each second" },
 	{ "who", "IP:PORT [TARGET]", 1, 2,
-	    TAKES_JSON | TAKES_TARGET | TAKES_LIMIT, command_who,
+	    TAKES_JSON | TAKES_TARGET | TAKES_LIMIT | TAKES_SOCKET, command_who,
 	    "who has a source port" },
 	{ "sessions", "", 0, 0,
-	    TAKES_JSON | TAKES_CLIENT | TAKES_USER | TAKES_TARGET | TAKES_LIMIT,
+	    TAKES_JSON | TAKES_CLIENT | TAKES_USER | TAKES_TARGET |
+		TAKES_LIMIT | TAKES_SOCKET,
 	    command_sessions, "its sessions" },
-	{ "kill", "SESSION", 1, 1, 0, command_kill, "end one of them" },
+	{ "kill", "SESSION", 1, 1, TAKES_SOCKET, command_kill,
+	    "end one of them" },
 };
 
 enum {
@@ -59,6 +62,7 @@ enum {
 	OPTION_USER,
 	OPTION_TARGET,
 	OPTION_LIMIT,
+	OPTION_SOCKET,
 };
 
 static const struct option long_options[] = {
@@ -73,6 +77,7 @@ static const struct option long_options[] = {
 	{ "user", required_argument, NULL, OPTION_USER },
 	{ "target", required_argument, NULL, OPTION_TARGET },
 	{ "limit", required_argument, NULL, OPTION_LIMIT },
+	{ "socket", required_argument, NULL, OPTION_SOCKET },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -96,6 +101,8 @@ static const struct {
 	    offsetof(struct command_line, target) },
 	{ OPTION_LIMIT, TAKES_LIMIT, "--limit N",
 	    offsetof(struct command_line, limit) },
+	{ OPTION_SOCKET, TAKES_SOCKET, "--socket PATH",
+	    offsetof(struct command_line, socket) },
 };
 
 static void
@@ -120,7 +127,7 @@ print_usage(FILE *out)
 	    "\n"
 	    "Without a file: SOCKS5 on 127.0.0.1:1080, source ports from the\n"
 	    "host's own range. status, top, who, sessions and kill ask by the\n"
-	    "control socket of the file.\n"
+	    "control socket of --socket, or else of the file.\n"
 	    "Signals: HUP reloads the file; TERM lets sessions end, then\n"
 	    "stops; a second TERM stops at once.\n"
 	    "Exit status: 0 stopped or done, 1 cannot, 2 bad usage or file.\n",

@@ -233,41 +233,101 @@ put_v4(char *to, const uint8_t *ip)
 	return to;
 }
 
+/* The first of the longest runs of zero groups, which is written "::"; none
+ * when it is of one group (RFC 5952, section 4.2). */
+static unsigned
+find_zeros(const unsigned groups[8], unsigned *first)
+{
+	unsigned longest = 1, run = 0;
+
+	for (unsigned i = 0; i < 8; i++) {
+		run = groups[i] == 0 ? run + 1 : 0;
+		if (run > longest) {
+			longest = run;
+			*first = i + 1 - run;
+		}
+	}
+	return longest > 1 ? longest : 0;
+}
+
+/* The end of what was written. */
+static char *
+put_hex(char *to, unsigned group)
+{
+	for (int shift = 12; shift >= 0; shift -= 4)
+		if (shift == 0 || group >> shift != 0)
+			*to++ = "0123456789abcdef"[group >> shift & 15];
+	return to;
+}
+
+/* As inet_ntop(), which takes 3 us. The end of what was written. */
+static char *
+put_v6(char *to, const uint8_t *ip)
+{
+	unsigned groups[8], zero = 8, zeros;
+	bool embeds;
+
+	for (unsigned i = 0; i < 8; i++)
+		groups[i] = (unsigned)(ip[2 * i] << 8 | ip[2 * i + 1]);
+	zeros = find_zeros(groups, &zero);
+	embeds =
+	    zero == 0 && (zeros == 6 || (zeros == 5 && groups[5] == 0xffff));
+	for (unsigned i = 0; i < 8; i++) {
+		if (i == zero) {
+			*to++ = ':';
+			if (zero + zeros == 8)
+				*to++ = ':';
+		}
+		if (i >= zero && i < zero + zeros)
+			continue;
+		if (i > 0)
+			*to++ = ':';
+		if (embeds && i == 6)
+			return put_v4(to, ip + 12);
+		to = put_hex(to, groups[i]);
+	}
+	return to;
+}
+
+/* The end of what was written, without a NUL. */
+static char *
+put_ip(char *to, const struct addr *a)
+{
+	if (a->family == ADDR_V4)
+		return put_v4(to, a->ip);
+	to = put_v6(to, a->ip);
+	if (a->scope != 0) {
+		*to++ = '%';
+		to += decimal_put(to, a->scope);
+	}
+	return to;
+}
+
 const char *
 addr_format_ip(const struct addr *a, char *text)
 {
-	char ip[INET6_ADDRSTRLEN];
-
-	if (a->family == ADDR_NONE) {
+	if (a->family == ADDR_NONE)
 		strcpy_bounded(text, ADDR_TEXT_MAX, "-");
-	} else if (a->family == ADDR_V4) {
-		*put_v4(text, a->ip) = '\0';
-	} else {
-		inet_ntop(AF_INET6, a->ip, ip, sizeof(ip));
-		if (a->scope != 0)
-			snprintf(text, ADDR_TEXT_MAX, "%s%%%u", ip, a->scope);
-		else
-			strcpy_bounded(text, ADDR_TEXT_MAX, ip);
-	}
+	else
+		*put_ip(text, a) = '\0';
 	return text;
 }
 
 const char *
 addr_format(const struct addr *a, char *text)
 {
-	char ip[ADDR_TEXT_MAX], *end;
+	char *end = text;
 
 	if (a->family == ADDR_NONE)
 		return addr_format_ip(a, text);
-	if (a->family == ADDR_V4) {
-		end = put_v4(text, a->ip);
-		*end++ = ':';
-		end += decimal_put(end, a->port);
-		*end = '\0';
-	} else {
-		snprintf(text, ADDR_TEXT_MAX, "[%.62s]:%u",
-		    addr_format_ip(a, ip), a->port);
-	}
+	if (a->family == ADDR_V6)
+		*end++ = '[';
+	end = put_ip(end, a);
+	if (a->family == ADDR_V6)
+		*end++ = ']';
+	*end++ = ':';
+	end += decimal_put(end, a->port);
+	*end = '\0';
 	return text;
 }
 

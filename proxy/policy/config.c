@@ -463,12 +463,14 @@ set_one(struct parse *p, struct section *s, enum option_id id, const char *text,
 {
 	const struct option *o = &options[id];
 	struct setting *setting = config_setting(s, id);
+	char words[WORDS_MAX];
 	struct value v = { .option = o,
 		.text = text,
 		.line = line,
 		.elements = setting->elements,
 		.field = (char *)s->data + o->offset,
-		.reference = s->reference };
+		.reference = s->reference,
+		.words = words };
 	char quote[QUOTE_MAX];
 	const char *wrong;
 
@@ -682,6 +684,34 @@ config_parse(const char *file, const char *text, size_t len, FILE *errors,
 	}
 	config_free(p.config);
 	return p.no_memory ? -ENOMEM : -EINVAL;
+}
+
+void
+config_find_control(
+    const char *text, size_t len, char path[CONFIG_PATH_MAX + 1])
+{
+	const struct section_list *list;
+	struct parse p = { .option = OPTION_NONE };
+	const struct setting *found;
+
+	strcpy_bounded(
+	    path, CONFIG_PATH_MAX + 1, options[OPTION_CONTROL_SOCKET].fallback);
+	p.config = calloc(1, sizeof(*p.config));
+	if (p.config == NULL)
+		return;
+	if (text != NULL)
+		config_read(&p, text, len);
+	add_missing_sections(&p);
+	finish_sections(&p);
+	list = &p.kinds[SECTION_CONTROL];
+	found = list->count == 0
+		    ? NULL
+		    : config_setting(list->items[0], OPTION_CONTROL_SOCKET);
+	if (found != NULL && found->elements > 0 && !found->failed)
+		strcpy_bounded(
+		    path, CONFIG_PATH_MAX + 1, p.config->control_path);
+	parse_fini(&p);
+	config_free(p.config);
 }
 
 void

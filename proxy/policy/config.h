@@ -158,6 +158,14 @@ MUST_USE int config_parse(const char *file, const char *text, size_t len,
 
 void config_free(struct config *c);
 
+/*
+ * The control socket alone ("": off), whatever else is wrong with the text: for
+ * those who ask a Fourfold that runs by an earlier one. The default, where it
+ * cannot be made out.
+ */
+void config_find_control(
+    const char *text, size_t len, char path[CONFIG_PATH_MAX + 1]);
+
 /* The user of that name, or NULL; names are compared as bytes. */
 const struct config_user *config_find_user(
     const struct config *c, const char *name, size_t len);

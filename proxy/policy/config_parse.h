@@ -87,6 +87,8 @@ enum option_id {
 
 struct option;
 
+#define WORDS_MAX 160
+
 /* One value, or one element of a list, on its way into the snapshot. */
 struct value {
 	const struct option *option;
@@ -96,10 +98,11 @@ struct value {
 	void *field;       /* of a list: the pointer to its elements */
 	size_t *count;     /* of a list */
 	char *reference;   /* CONFIG_NAME_MAX + 1 bytes of the section */
+	char *words;       /* WORDS_MAX bytes, for a parser's own message */
 };
 
 /* NULL, or what is wrong with the text, to be read behind it: "has no unit".
- * It never repeats the text. */
+ * It never repeats the text. It is constant, or in `words`. */
 typedef const char *value_parser(const struct value *v);
 
 struct option {

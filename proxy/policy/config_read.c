@@ -142,6 +142,8 @@ check_section_name(struct parse *p, enum section_kind kind, const char *name)
 		wrong = config_check_name(name);
 	else if (strlen(name) > 255)
 		wrong = "is longer than 255 bytes";
+	else if (strcmp(name, "-") == 0)
+		wrong = "means those who did not log in: expected another";
 	if (wrong == NULL)
 		return name;
 	config_error(p, p->line, "the name %s of [%s NAME] %s",

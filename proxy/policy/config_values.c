@@ -359,21 +359,43 @@ config_value_path_or_off(const struct value *v)
 	return parse_unix(path, v->field);
 }
 
+/* Of an address with a length behind it which make no prefix. */
 static const char *
-parse_prefix(const char *text, struct prefix *out)
+explain_prefix(const struct value *v, const struct addr *ip, const char *length)
 {
+	unsigned most = ip->family == ADDR_V4 ? 32 : 128;
+	struct prefix network = { .base = *ip };
+	char text[ADDR_TEXT_MAX];
+	uint64_t bits;
+	const char *end = parse_digits(length, &bits);
+
+	if (end == NULL || *end != '\0' || bits > most) {
+		snprintf(v->words, WORDS_MAX,
+		    "has a length that is not a number from 0 to %u", most);
+		return v->words;
+	}
+	network.bits = (uint8_t)bits;
+	for (unsigned i = network.bits; i < most; i++)
+		network.base.ip[i / 8] &= (uint8_t) ~(0x80 >> i % 8);
+	snprintf(v->words, WORDS_MAX,
+	    "has address bits set behind its length: the network is %s",
+	    prefix_format(&network, text));
+	return v->words;
+}
+
+static const char *
+parse_prefix(const struct value *v, struct prefix *out)
+{
+	const char *slash = strchr(v->text, '/');
+	char ip[ADDR_TEXT_MAX];
 	struct addr plain;
 
-	if (prefix_parse(text, out) != 0) {
-		const char *slash = strchr(text, '/');
-		char ip[ADDR_TEXT_MAX];
-
-		strcpy_bounded(ip, sizeof(ip), text);
-		if (slash != NULL && slash - text < ADDR_TEXT_MAX)
-			ip[slash - text] = '\0';
+	if (prefix_parse(v->text, out) != 0) {
+		strcpy_bounded(ip, sizeof(ip), v->text);
+		if (slash != NULL && slash - v->text < ADDR_TEXT_MAX)
+			ip[slash - v->text] = '\0';
 		if (slash != NULL && addr_parse_ip(ip, &plain) == 0)
-			return "has a length that is too long, or address bits "
-			       "set behind it";
+			return explain_prefix(v, &plain, slash + 1);
 		return "is not an IP address";
 	}
 	plain = addr_unmap(&out->base);
@@ -396,7 +418,7 @@ config_value_client(const struct value *v)
 {
 	struct prefix *const *list = v->field;
 	struct prefix p;
-	const char *wrong = parse_prefix(v->text, &p);
+	const char *wrong = parse_prefix(v, &p);
 
 	if (wrong != NULL)
 		return wrong;
@@ -421,7 +443,7 @@ config_value_source(const struct value *v)
 {
 	struct prefix *const *list = v->field;
 	struct prefix p;
-	const char *wrong = parse_prefix(v->text, &p);
+	const char *wrong = parse_prefix(v, &p);
 
 	if (wrong != NULL)
 		return wrong;

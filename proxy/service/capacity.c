@@ -10,6 +10,9 @@
  * pipes. */
 #define SPARE_DESCRIPTORS 128
 
+/* What the unit allows, and most kernels at most (fs.nr_open). */
+#define USUAL_DESCRIPTORS 1048576U
+
 /* What max-sessions can be. */
 #define SESSIONS_MAX 10000000
 
@@ -72,6 +75,53 @@ capacity_most(const struct config *c, uint64_t descriptors)
 	return most < SESSIONS_MAX ? most : SESSIONS_MAX;
 }
 
+static bool
+auto_suffices(const struct config *c, const struct capacity_host *host)
+{
+	for (unsigned n = 1; n <= SLOTS_MAX; n++)
+		if (sessions_of_worker(c, host, n) * n >= c->max_sessions)
+			return true;
+	return false;
+}
+
+static void
+refuse_workers(const struct config *c, const struct capacity_host *host,
+    unsigned workers, FILE *errors)
+{
+	unsigned slots = workers > host->slots ? workers : host->slots;
+
+	fprintf(errors,
+	    "a process may have %ju descriptors only, and each of %u workers "
+	    "takes %ju besides those of sessions; this mends it: "
+	    "LimitNOFILE=%u in the unit, or ulimit -n %u before the start",
+	    (uintmax_t)host->descriptors, workers,
+	    (uintmax_t)other_descriptors(c, slots), USUAL_DESCRIPTORS,
+	    USUAL_DESCRIPTORS);
+	if (workers > 1 && sessions_of_worker(c, host, 1) > 0)
+		fputs(", or workers = 1", errors);
+	fputc('\n', errors);
+}
+
+static void
+refuse_sessions(const struct config *c, const struct capacity_host *host,
+    unsigned workers, uint64_t most, FILE *errors)
+{
+	unsigned slots = workers > host->slots ? workers : host->slots;
+	uint64_t each = (c->max_sessions + workers - 1) / workers;
+	uintmax_t needed = capacity_descriptors(c, slots, each);
+
+	fprintf(errors,
+	    "max-sessions = %u needs two descriptors a session, %ju in each of "
+	    "%u workers, and a process may have %ju; this mends it: ",
+	    c->max_sessions, needed, workers, (uintmax_t)host->descriptors);
+	if (c->workers != 0 && auto_suffices(c, host))
+		fputs("workers = auto, or ", errors);
+	fprintf(errors,
+	    "max-sessions = %ju, or LimitNOFILE=%ju in the unit, or ulimit -n "
+	    "%ju before the start\n",
+	    (uintmax_t)most, needed, needed);
+}
+
 /* As many workers as processors, or as the descriptors of max-sessions ask
  * for. */
 int
@@ -90,18 +140,11 @@ capacity_find(const struct config *c, const struct capacity_host *host,
 		here = sessions_of_worker(c, host, workers);
 	}
 	if (here == 0) {
-		fprintf(errors,
-		    "a process may have %ju descriptors only, too few for %u "
-		    "workers: raise LimitNOFILE, or lower workers\n",
-		    (uintmax_t)host->descriptors, workers);
+		refuse_workers(c, host, workers, errors);
 		return -EMFILE;
 	}
 	if (here * workers < c->max_sessions) {
-		fprintf(errors,
-		    "max-sessions = %u needs two descriptors a session, more "
-		    "than %u workers may have (%ju each): raise LimitNOFILE, "
-		    "or set workers = auto\n",
-		    c->max_sessions, workers, (uintmax_t)host->descriptors);
+		refuse_sessions(c, host, workers, here * workers, errors);
 		return -EMFILE;
 	}
 	out->workers = workers;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "egress/hostfile.h"
+#include "service/control.h"
 #include "service/privileges.h"
 #include "service/report.h"
 #include "service/snapshot.h"
@@ -22,6 +23,9 @@
 #define TRIED_PORTS_MAX 1000
 
 #define PORT_COUNT 65536
+
+/* The unit has systemd make it, when it starts. */
+#define UNIT_FOLDER "/run/fourfold"
 
 struct check {
 	struct snapshot s;
@@ -239,9 +243,88 @@ check_port(struct check *k, const char *listener, const struct addr *a)
 }
 
 static void
+check_folder(struct check *k, const char *what, const char *path)
+{
+	size_t len = (size_t)(strrchr(path, '/') - path);
+	bool unit =
+	    len == strlen(UNIT_FOLDER) && memcmp(path, UNIT_FOLDER, len) == 0;
+
+	k->wrong |= !unit;
+	fprintf(unit ? k->hints : k->errors,
+	    "%s%s: its folder does not exist%s; this mends it: mkdir -p "
+	    "%.*s\n",
+	    what, path,
+	    unit ? ", which the unit makes; where it is not started by that"
+		 : "",
+	    (int)len, path);
+}
+
+/* A unix socket. Whose the one is that is there already cannot be told: it may
+ * well be that of the Fourfold which is about to read this file again. */
+static void
+check_path(struct check *k, const char *what, const char *path)
+{
+	int error = unixpath_check(path);
+	const char *why;
+
+	if (error == 0)
+		return;
+	if (error == -EADDRINUSE) {
+		fprintf(k->hints,
+		    "%s%s: a program listens there already; unless that is "
+		    "the Fourfold which this file is for it does not start\n",
+		    what, path);
+		return;
+	}
+	if (error == -ENOENT) {
+		check_folder(k, what, path);
+		return;
+	}
+	why = error == -EEXIST ? "there is a file that is not a socket; name "
+				 "another path"
+	      : error == -EACCES
+		  ? "this user may make no file in its folder; start it as "
+		    "another, or name another path"
+		  : strerror(-error);
+	k->wrong = true;
+	fprintf(k->errors, "%s%s: %s\n", what, path, why);
+}
+
+/* Where the file does not ask for a socket, Fourfold runs without. */
+static void
+check_control(struct check *k)
+{
+	const struct config *c = k->s.config;
+	FILE *out = c->control_asked ? k->errors : k->hints;
+	int error;
+
+	if (c->control_path[0] == '\0')
+		return;
+	if (c->control_asked)
+		check_path(k, "[control] socket = ", c->control_path);
+	error = control_check_group(c);
+	if (error == 0)
+		return;
+	k->wrong |= c->control_asked;
+	fprintf(out, "[control] group = %s: ", c->control_group);
+	if (!c->control_asked)
+		fputs("there is no control socket, since ", out);
+	if (error == -ENOENT)
+		fprintf(out,
+		    "there is no such group; this mends it: groupadd --system "
+		    "%s\n",
+		    c->control_group);
+	else
+		fputs("this user is not a member of it; start it as root, or "
+		      "as one who is\n",
+		    out);
+}
+
+static void
 check_listeners(struct check *k)
 {
 	const struct config *c = k->s.config;
+	char what[CONFIG_NAME_MAX + 32];
 
 	for (size_t i = 0; i < c->listen_count; i++) {
 		const struct config_listen *l = &c->listens[i];
@@ -250,8 +333,12 @@ check_listeners(struct check *k)
 			const struct config_address *at = &l->addresses[n];
 			struct addr a = at->ip;
 
-			if (a.family == ADDR_NONE)
+			if (a.family == ADDR_NONE) {
+				snprintf(what, sizeof(what),
+				    "[listen %s] unix:", l->name);
+				check_path(k, what, at->path);
 				continue;
+			}
 			for (unsigned port = at->ports.first;
 			     port <= at->ports.last; port++) {
 				a.port = (uint16_t)port;
@@ -333,7 +420,7 @@ check_pools(struct check *k)
 
 	must(ports != NULL);
 	if (snapshot_make_pools(&k->s, ports, own_ports(k->s.config, ports),
-		k->errors, k->hints) != 0)
+		k->errors, k->hints, k->hints) != 0)
 		k->wrong = true;
 	must(k->s.pools != NULL);
 	free(ports);
@@ -391,6 +478,7 @@ check_run(const char *path, FILE *out, FILE *errors)
 	check_user(&k);
 	find_strangers(&k);
 	check_listeners(&k);
+	check_control(&k);
 	fclose(k.hints);
 	if (!k.wrong) {
 		write_all(&k, out);

@@ -18,6 +18,8 @@
 
 #define REFUSAL_MAX (64 * 1024)
 
+#define BAD_REQUEST 400 /* RFC 9110, section 15.5.1 */
+
 /* How the body's end is known. */
 struct head {
 	int status;
@@ -39,8 +41,8 @@ explain(char why[CLIENT_WHY_MAX], const char *path, int error)
 	case ENOENT:
 	case ECONNREFUSED:
 		return fail(why, path,
-		    "nobody answers: is fourfold running, and with this "
-		    "file?");
+		    "nobody answers: is fourfold running, and is this its "
+		    "control socket?");
 	case EACCES:
 	case EPERM:
 		return fail(why, path,
@@ -208,16 +210,16 @@ read_refusal(FILE *connection, const struct head *head, const char *path,
 	return false;
 }
 
-bool
+int
 client_ask(const char *path, const char *method, const char *page, FILE *out,
     char why[CLIENT_WHY_MAX])
 {
 	FILE *connection = open_connection(path, why);
-	struct head head;
+	struct head head = { 0 };
 	bool ok;
 
 	if (connection == NULL)
-		return false;
+		return -ENOTCONN;
 	if (!send_request(connection, method, page) ||
 	    !read_head(connection, &head))
 		ok = fail(why, path, "no answer comes");
@@ -228,7 +230,9 @@ client_ask(const char *path, const char *method, const char *page, FILE *out,
 	else
 		ok = true;
 	fclose(connection);
-	return ok;
+	if (ok)
+		return 0;
+	return head.status == BAD_REQUEST ? -EINVAL : -EPROTO;
 }
 
 void

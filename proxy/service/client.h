@@ -14,11 +14,11 @@
 
 /*
  * Asks for `page`, a path with its query, by `method`. The answer's body goes
- * to `out` as it arrives. False: there is no answer, or a refusal; `why` says
- * in words what is wrong.
+ * to `out` as it arrives. Otherwise a negative errno, and `why` says in words
+ * what is wrong: -EINVAL: the question.
  */
-bool client_ask(const char *socket_path, const char *method, const char *page,
-    FILE *out, char why[CLIENT_WHY_MAX]);
+MUST_USE int client_ask(const char *socket_path, const char *method,
+    const char *page, FILE *out, char why[CLIENT_WHY_MAX]);
 
 /* Appends NAME=VALUE, the value as a query has it (RFC 3986). */
 void client_put_param(FILE *page, const char *name, const char *value);

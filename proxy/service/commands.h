@@ -13,6 +13,7 @@ struct command_line {
 	const char *path;     /* of the file; NULL: built-in defaults */
 	const char *words[2]; /* behind the command */
 	bool json, once;      /* --json, --once */
+	const char *socket;   /* of --socket; NULL: the file's */
 	const char *client, *user, *target, *top, *limit; /* NULL: not given */
 };
 
@@ -24,7 +25,8 @@ int command_check(const struct command_line *line);
 int command_passwd(const struct command_line *line);
 
 /*
- * These ask the running Fourfold whose control socket the file names.
+ * These ask the running Fourfold, by its control socket: `socket`, or what the
+ * file names.
  */
 int command_status(const struct command_line *line);
 int command_who(const struct command_line *line); /* IP:PORT [TARGET] */

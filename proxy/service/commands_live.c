@@ -1,32 +1,58 @@
 /* SPDX-License-Identifier: ISC */
 #include "service/commands_live.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "service/dashboard.h"
 #include "service/snapshot.h"
 
+/* As the file would name it, or as a shell completes it. */
+static int
+take_socket(
+    const char *word, const char *command, char path[CONFIG_PATH_MAX + 1])
+{
+	size_t len;
+
+	if (strncmp(word, "unix:", 5) == 0)
+		word += 5;
+	len = strlen(word);
+	if (len == 0 || len > CONFIG_PATH_MAX) {
+		fprintf(stderr,
+		    "fourfold %s: --socket: expected a path of 1 to %d bytes\n",
+		    command, CONFIG_PATH_MAX);
+		return 2;
+	}
+	strcpy_bounded(path, CONFIG_PATH_MAX + 1, word);
+	return 0;
+}
+
 int
 live_find_socket(const struct command_line *line, const char *command,
     char path[CONFIG_PATH_MAX + 1])
 {
-	struct snapshot s;
+	char why[SNAPSHOT_WHY_MAX];
 
-	if (snapshot_load(line->path, stderr, &s) != 0)
-		return 2;
-	strcpy_bounded(path, CONFIG_PATH_MAX + 1, s.config->control_path);
-	snapshot_fini(&s);
-	if (path[0] != '\0')
-		return 0;
-	return live_fail(command, "[control] socket = off, says the file");
+	if (line->socket != NULL)
+		return take_socket(line->socket, command, path);
+	snapshot_find_control(line->path, path, why);
+	if (path[0] == '\0')
+		return live_fail(command, -ENOTCONN,
+		    "[control] socket = off, says the file; --socket PATH asks "
+		    "by another");
+	/* What runs may be older than the file's errors. */
+	if (why[0] != '\0')
+		fprintf(stderr, "fourfold %s: %s; asking by %s\n", command, why,
+		    path);
+	return 0;
 }
 
 int
-live_fail(const char *command, const char *why)
+live_fail(const char *command, int error, const char *why)
 {
 	fprintf(stderr, "fourfold %s: %s\n", command, why);
-	return 1;
+	return error == -EINVAL ? 2 : 1;
 }
 
 /* A page under construction. */
@@ -56,19 +82,19 @@ page_add(struct page *p, const char *name, const char *value)
 	p->has_query = true;
 }
 
-static bool
+static int
 page_ask(struct page *p, const char *socket_path, const char *method, FILE *out,
     char why[CLIENT_WHY_MAX])
 {
-	bool ok;
+	int error;
 
 	must(fclose(p->file) == 0);
-	ok = client_ask(socket_path, method, p->text, out, why);
+	error = client_ask(socket_path, method, p->text, out, why);
 	free(p->text);
-	return ok;
+	return error;
 }
 
-static bool
+static int
 ask_status(const char *socket_path, const struct command_line *line, FILE *out,
     char why[CLIENT_WHY_MAX])
 {
@@ -79,7 +105,7 @@ ask_status(const char *socket_path, const struct command_line *line, FILE *out,
 	return page_ask(&p, socket_path, "GET", out, why);
 }
 
-bool
+int
 live_status(const char *socket_path, const struct command_line *line, FILE *out,
     char why[CLIENT_WHY_MAX])
 {
@@ -87,15 +113,15 @@ live_status(const char *socket_path, const struct command_line *line, FILE *out,
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
 	json_t *o = NULL;
-	bool ok;
+	int error;
 
 	must(f != NULL);
-	ok = ask_status(socket_path, line, f, why);
+	error = ask_status(socket_path, line, f, why);
 	must(fclose(f) == 0);
-	if (ok) {
+	if (error == 0) {
 		o = json_loads(text, 0, NULL);
-		ok = o != NULL;
-		if (ok)
+		error = o != NULL ? 0 : -EPROTO;
+		if (o != NULL)
 			dashboard_print(o, out);
 		else
 			snprintf(why, CLIENT_WHY_MAX, "%s: not an answer",
@@ -103,7 +129,7 @@ live_status(const char *socket_path, const struct command_line *line, FILE *out,
 	}
 	json_decref(o);
 	free(text);
-	return ok;
+	return error;
 }
 
 int
@@ -111,13 +137,13 @@ command_status(const struct command_line *line)
 {
 	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
 	int status = live_find_socket(line, "status", path);
-	bool ok;
+	int error;
 
 	if (status != 0)
 		return status;
-	ok = line->json ? ask_status(path, line, stdout, why)
-			: live_status(path, line, stdout, why);
-	return ok ? 0 : live_fail("status", why);
+	error = line->json ? ask_status(path, line, stdout, why)
+			   : live_status(path, line, stdout, why);
+	return error == 0 ? 0 : live_fail("status", error, why);
 }
 
 /* A list of leases; standard output gets it as it comes. */
@@ -126,6 +152,7 @@ ask_list(struct page *p, const struct command_line *line, const char *command)
 {
 	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
 	int status = live_find_socket(line, command, path);
+	int error;
 
 	if (status != 0) {
 		must(fclose(p->file) == 0);
@@ -134,8 +161,8 @@ ask_list(struct page *p, const struct command_line *line, const char *command)
 	}
 	page_add(p, "format", line->json ? "json" : "text");
 	page_add(p, "limit", line->limit);
-	return page_ask(p, path, "GET", stdout, why) ? 0
-						     : live_fail(command, why);
+	error = page_ask(p, path, "GET", stdout, why);
+	return error == 0 ? 0 : live_fail(command, error, why);
 }
 
 int
@@ -170,8 +197,8 @@ command_kill(const struct command_line *line)
 	char *answer = NULL;
 	struct page p;
 	size_t size;
+	int error;
 	FILE *f;
-	bool ok;
 
 	if (status != 0)
 		return status;
@@ -179,11 +206,11 @@ command_kill(const struct command_line *line)
 	must(f != NULL);
 	page_open(&p, "/kill");
 	page_add(&p, "session", line->words[0]);
-	ok = page_ask(&p, path, "POST", f, why);
+	error = page_ask(&p, path, "POST", f, why);
 	must(fclose(f) == 0);
 	free(answer);
-	if (!ok)
-		return live_fail("kill", why);
+	if (error != 0)
+		return live_fail("kill", error, why);
 	printf("session %s is killed\n", line->words[0]);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +26,10 @@
 #define SCREEN_REST  "\033[J"
 
 #define CONTROL_C 3
+
+/* Of a terminal that says nothing of its size. */
+#define ROWS    24
+#define COLUMNS 80
 
 struct screen {
 	struct termios before;
@@ -68,16 +73,39 @@ screen_leave(struct screen *s)
 	close(s->signals);
 }
 
+/* A size of the environment, or `fallback`. */
+static unsigned short
+size_named(const char *name, unsigned short fallback)
+{
+	const char *text = getenv(name);
+	long n = text != NULL ? strtol(text, NULL, 10) : 0;
+
+	return n > 0 && n <= USHRT_MAX ? (unsigned short)n : fallback;
+}
+
+/* A serial console does not know its size: 0 by 0. */
+static struct winsize
+screen_size(void)
+{
+	struct winsize size = { 0 };
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+		size = (struct winsize){ 0 };
+	if (size.ws_row == 0)
+		size.ws_row = size_named("LINES", ROWS);
+	if (size.ws_col == 0)
+		size.ws_col = size_named("COLUMNS", COLUMNS);
+	return size;
+}
+
 /* As much of the text as fits; what was there is overwritten in place, so that
  * nothing flickers. */
 static void
 screen_show(const char *text)
 {
-	struct winsize size = { .ws_row = 24, .ws_col = 80 };
-	int rows;
+	struct winsize size = screen_size();
+	int rows = size.ws_row > 1 ? size.ws_row - 1 : 1;
 
-	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-	rows = size.ws_row > 1 ? size.ws_row - 1 : 1;
 	fputs(SCREEN_HOME, stdout);
 	for (int row = 0; row < rows && *text != '\0'; row++) {
 		size_t len = strcspn(text, "\n");
@@ -112,41 +140,43 @@ wait_on(struct screen *s)
 	return key != 'q' && key != 'Q' && key != CONTROL_C;
 }
 
-static bool
+static int
 show_once(
     const char *path, const struct command_line *line, char why[CLIENT_WHY_MAX])
 {
 	char *text = NULL;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
-	bool ok;
+	int error;
 
 	must(f != NULL);
-	ok = live_status(path, line, f, why);
+	error = live_status(path, line, f, why);
 	must(fclose(f) == 0);
-	/* It may be back soon: a restart is no reason to leave. */
-	screen_show(ok ? text : why);
+	/* It may be back soon: a restart is no reason to leave. A question that
+	 * is wrong stays so. */
+	if (error != -EINVAL)
+		screen_show(error == 0 ? text : why);
 	free(text);
-	return ok;
+	return error;
 }
 
 int
 command_top(const struct command_line *line)
 {
 	char path[CONFIG_PATH_MAX + 1], why[CLIENT_WHY_MAX];
-	int status = live_find_socket(line, "top", path);
+	int status = live_find_socket(line, "top", path), error;
 	struct screen screen;
 
 	if (status != 0)
 		return status;
 	if (line->once || !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) ||
-	    !screen_enter(&screen))
-		return live_status(path, line, stdout, why)
-			   ? 0
-			   : live_fail("top", why);
+	    !screen_enter(&screen)) {
+		error = live_status(path, line, stdout, why);
+		return error == 0 ? 0 : live_fail("top", error, why);
+	}
 	do
-		(void)show_once(path, line, why);
-	while (wait_on(&screen));
+		error = show_once(path, line, why);
+	while (error != -EINVAL && wait_on(&screen));
 	screen_leave(&screen);
-	return 0;
+	return error == -EINVAL ? live_fail("top", error, why) : 0;
 }

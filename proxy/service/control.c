@@ -49,6 +49,19 @@ set_group(const char *path, const char *name)
 	return name[0] != '\0' ? error : 0;
 }
 
+int
+control_check_group(const struct config *config)
+{
+	const char *name = config->control_group;
+	gid_t gid;
+	int error = name[0] != '\0' ? find_group(name, &gid) : 0;
+
+	if (name[0] == '\0' || error != 0)
+		return error;
+	return geteuid() == 0 || gid == getegid() || group_member(gid) ? 0
+								       : -EPERM;
+}
+
 static int
 set_access(const struct control *c, const struct config *config)
 {

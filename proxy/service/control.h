@@ -30,6 +30,10 @@ void control_init(struct control *c);
 MUST_USE int control_open(struct control *out, const struct config *config,
     const struct control *old, struct log *log, FILE *errors);
 
+/* May this process give the socket to the group of the file? -ENOENT: there is
+ * no such group; -EPERM: it is neither root nor a member. */
+MUST_USE int control_check_group(const struct config *config);
+
 /* Gives up what `other` (NULL: nobody) has not: for the old one of two when the
  * new one stays, for the new one when it does not, for the last at the end. */
 void control_close(struct control *c, const struct control *other);

@@ -9,6 +9,10 @@
 #define HOUR   (60 * MINUTE)
 #define DAY    (24 * HOUR)
 
+/* Of an egress or an address. */
+#define FREE_COLUMN  5
+#define SLOTS_COLUMN 6
+
 static long long
 number(const json_t *o, const char *key)
 {
@@ -136,18 +140,35 @@ print_counts(const json_t *counts, const char *title, FILE *out)
 		fputc('\n', out);
 }
 
+/* Where the kernel chooses the ports, how many there are is not known. */
 static void
-put_address(
-    struct columns *c, const char *egress, const char *address, const json_t *o)
+put_address(struct columns *c, const json_t *egress, const char *name,
+    const char *address, const json_t *o)
 {
 	static const char *const keys[] = { "held", "cooling", "rested", "free",
 		"slots", NULL };
 	struct columns_row *row = columns_add(c);
 
-	put(row, 0, egress);
+	put(row, 0, name);
 	put(row, 1, address);
 	for (unsigned i = 0; keys[i] != NULL; i++)
 		put_number(row, 2 + i, o, keys[i]);
+	if (!json_is_true(json_object_get(egress, "by_kernel")))
+		return;
+	put(row, FREE_COLUMN, "-");
+	put(row, SLOTS_COLUMN, "-");
+}
+
+/* "by route" is an address of each family. */
+static const char *
+address_name(const json_t *address, char out[COLUMNS_TEXT_MAX + 1])
+{
+	bool by_route = strcmp(text(address, "address"), "by route") == 0;
+
+	snprintf(out, COLUMNS_TEXT_MAX + 1, "%s%s%s%s",
+	    text(address, "address"), by_route ? " (" : "",
+	    by_route ? text(address, "family") : "", by_route ? ")" : "");
+	return out;
 }
 
 static void
@@ -155,15 +176,17 @@ put_egress(struct columns *c, const json_t *egress)
 {
 	const json_t *addresses = json_object_get(egress, "addresses");
 	long long more = number(egress, "addresses_not_shown");
+	const char *name = text(egress, "egress");
+	char words[COLUMNS_TEXT_MAX + 1];
 	const json_t *address;
 	size_t i;
 
 	/* One address is the whole pool. */
 	if (json_array_size(addresses) != 1 || more != 0)
-		put_address(c, text(egress, "egress"), "all", egress);
-	json_array_foreach(addresses, i, address) put_address(c,
-	    json_array_size(addresses) == 1 ? text(egress, "egress") : "",
-	    text(address, "address"), address);
+		put_address(c, egress, name, "all", egress);
+	json_array_foreach(addresses, i, address)
+	    put_address(c, egress, json_array_size(addresses) == 1 ? name : "",
+		address_name(address, words), address);
 	if (more != 0) {
 		struct columns_row *row = columns_add(c);
 
@@ -200,6 +223,9 @@ put_target(struct columns *c, const json_t *target)
 	put(row, 1, text(target, "egress"));
 	for (unsigned i = 0; keys[i] != NULL; i++)
 		put_number(row, 2 + i, target, keys[i]);
+	/* The kernel chooses, or the pool has no such address any more. */
+	if (number(target, "slots") == 0)
+		put(row, 6, "-");
 	put_percent(row, 7, target, "percent");
 	put(row, 8,
 	    json_is_integer(full)

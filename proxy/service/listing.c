@@ -13,14 +13,19 @@
  * rest. */
 #define ROW_MAX 2560
 
+/* Of the table, and the blanks between two of them. */
+#define COLUMNS 7
+#define GAP     2
+
 struct listing {
 	struct view view; /* of the moment at which it was made */
 	struct listing_filter filter;
 	enum listing_form form;
 	struct ledger_record_row *rows;
 	size_t count, room, limit;
-	size_t next;   /* to be written */
-	uint64_t more; /* rows beyond the limit */
+	size_t next;            /* to be written */
+	uint64_t more;          /* rows beyond the limit */
+	size_t widths[COLUMNS]; /* of the table, in characters */
 	bool no_memory, begun;
 };
 
@@ -82,34 +87,6 @@ on_record(void *arg, const struct ledger_record_row *row)
 		l->room = room;
 	}
 	l->rows[l->count++] = *row;
-}
-
-struct listing *
-listing_new(const struct view *v, const struct listing_filter *filter,
-    enum listing_form form, size_t limit)
-{
-	struct listing *l = malloc(sizeof(*l));
-
-	if (l == NULL)
-		return NULL;
-	*l = (struct listing){
-		.view = *v, .filter = *filter, .form = form, .limit = limit
-	};
-	ledger_each_record(v->ledger, v->now_ms, on_record, l);
-	if (l->no_memory) {
-		listing_free(l);
-		return NULL;
-	}
-	return l;
-}
-
-void
-listing_free(void *listing)
-{
-	struct listing *l = listing;
-
-	free(l->rows);
-	free(l);
 }
 
 /* ---- rows of text ---- */
@@ -224,8 +201,10 @@ user_name(const struct listing *l, const struct ledger_record_row *row)
 }
 
 static void
-put_client(struct row_text *t, const struct ledger_record_row *row)
+put_client(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
 {
+	(void)l;
 	if (row->holder.client.family == ADDR_NONE)
 		put(t, "unix");
 	else
@@ -242,7 +221,7 @@ put_json_row(const struct listing *l, const struct ledger_record_row *row,
 	put(t, "{\"session\":\"");
 	put_number(t, row->holder.session, 16);
 	put(t, "\",\"client\":\"");
-	put_client(t, row);
+	put_client(l, row, t);
 	put(t, "\",\"user\":");
 	if (user == NULL)
 		put(t, "null");
@@ -266,53 +245,165 @@ put_json_row(const struct listing *l, const struct ledger_record_row *row,
 	put(t, "}");
 }
 
-/* Fills up to a column. */
+/* Puts a cell of the table. */
+typedef void put_fn(const struct listing *l,
+    const struct ledger_record_row *row, struct row_text *t);
+
 static void
-put_gap(struct row_text *t, size_t column)
+put_session(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
 {
-	do
-		put_char(t, ' ');
-	while (t->len < column);
+	(void)l;
+	put_number(t, row->holder.session, 16);
+}
+
+/* It goes to a terminal. */
+static void
+put_user(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
+{
+	const char *user = user_name(l, row);
+
+	for (const char *c = user != NULL ? user : "-"; *c != '\0'; c++)
+		put_char(t, (unsigned char)*c <= ' ' || *c == 0x7f ? '?' : *c);
+}
+
+static void
+put_target(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
+{
+	(void)l;
+	put_addr(t, &row->target);
+}
+
+static void
+put_source(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
+{
+	(void)l;
+	put_addr(t, &row->source);
+}
+
+static void
+put_egress(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
+{
+	put(t, view_pool(&l->view, row->pool));
+}
+
+static void
+put_since(const struct listing *l, const struct ledger_record_row *row,
+    struct row_text *t)
+{
+	char since[VIEW_TIME_MAX];
+
+	put(t, view_time(&l->view, row->when_ms, since));
 }
 
 static const struct {
 	const char *title;
-	size_t column; /* where the next one begins */
-} columns[] = {
-	{ "SESSION", 13 },
-	{ "CLIENT", 35 },
-	{ "USER", 48 },
-	{ "TARGET", 70 },
-	{ "SOURCE", 92 },
-	{ "EGRESS", 105 },
-	{ "SINCE", 0 },
+	put_fn *put;
+} columns[COLUMNS] = {
+	{ "SESSION", put_session },
+	{ "CLIENT", put_client },
+	{ "USER", put_user },
+	{ "TARGET", put_target },
+	{ "SOURCE", put_source },
+	{ "EGRESS", put_egress },
+	{ "SINCE", put_since },
 };
 
+/* Characters from `start` on, as UTF-8 has them. */
+static size_t
+width_from(const struct row_text *t, size_t start)
+{
+	size_t width = 0;
+
+	for (size_t i = start; i < t->len; i++)
+		width += ((unsigned char)t->text[i] & 0xc0) != 0x80;
+	return width;
+}
+
+/* Of the last column none is wanted. */
+static void
+measure(struct listing *l)
+{
+	for (size_t c = 0; c + 1 < COLUMNS; c++)
+		l->widths[c] = strlen(columns[c].title);
+	for (size_t i = 0; i < l->count; i++) {
+		for (size_t c = 0; c + 1 < COLUMNS; c++) {
+			struct row_text t;
+			size_t width;
+
+			t.len = 0;
+			columns[c].put(l, &l->rows[i], &t);
+			width = width_from(&t, 0);
+			if (width > l->widths[c])
+				l->widths[c] = width;
+		}
+	}
+}
+
+/* Behind the cell of column `c` that began at `start`. */
+static void
+end_cell(const struct listing *l, size_t c, size_t start, struct row_text *t)
+{
+	size_t width = width_from(t, start);
+
+	if (c + 1 == COLUMNS) {
+		put_char(t, '\n');
+		return;
+	}
+	for (size_t i = width; i < l->widths[c] + GAP; i++)
+		put_char(t, ' ');
+}
+
+/* NULL: the titles. */
 static void
 put_text_row(const struct listing *l, const struct ledger_record_row *row,
     struct row_text *t)
 {
-	const char *user = user_name(l, row);
-	char since[VIEW_TIME_MAX];
+	for (size_t c = 0; c < COLUMNS; c++) {
+		size_t start = t->len;
 
-	put_number(t, row->holder.session, 16);
-	put_gap(t, columns[0].column);
-	put_client(t, row);
-	put_gap(t, columns[1].column);
-	/* It goes to a terminal. */
-	for (const char *c = user != NULL ? user : "-"; *c != '\0'; c++)
-		put_char(t, (unsigned char)*c < ' ' || *c == 0x7f || *c == ' '
-				? '?'
-				: *c);
-	put_gap(t, columns[2].column);
-	put_addr(t, &row->target);
-	put_gap(t, columns[3].column);
-	put_addr(t, &row->source);
-	put_gap(t, columns[4].column);
-	put(t, view_pool(&l->view, row->pool));
-	put_gap(t, columns[5].column);
-	put(t, view_time(&l->view, row->when_ms, since));
-	put_char(t, '\n');
+		if (row != NULL)
+			columns[c].put(l, row, t);
+		else
+			put(t, columns[c].title);
+		end_cell(l, c, start, t);
+	}
+}
+
+/* ---- all of it ---- */
+
+struct listing *
+listing_new(const struct view *v, const struct listing_filter *filter,
+    enum listing_form form, size_t limit)
+{
+	struct listing *l = malloc(sizeof(*l));
+
+	if (l == NULL)
+		return NULL;
+	*l = (struct listing){
+		.view = *v, .filter = *filter, .form = form, .limit = limit
+	};
+	ledger_each_record(v->ledger, v->now_ms, on_record, l);
+	if (l->no_memory) {
+		listing_free(l);
+		return NULL;
+	}
+	if (form == LISTING_TEXT)
+		measure(l);
+	return l;
+}
+
+void
+listing_free(void *listing)
+{
+	struct listing *l = listing;
+
+	free(l->rows);
+	free(l);
 }
 
 static void
@@ -320,16 +411,10 @@ add_head(const struct listing *l, struct evbuffer *out)
 {
 	struct row_text t = { .len = 0 };
 
-	if (l->form == LISTING_JSON) {
+	if (l->form == LISTING_JSON)
 		put(&t, "{\"sessions\":[");
-	} else {
-		for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
-			put(&t, columns[i].title);
-			if (columns[i].column != 0)
-				put_gap(&t, columns[i].column);
-		}
-		put_char(&t, '\n');
-	}
+	else
+		put_text_row(l, NULL, &t);
 	evbuffer_add(out, t.text, t.len);
 }
 

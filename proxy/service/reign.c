@@ -56,7 +56,7 @@ make_pools(const struct reign_base *base, struct reign *r, FILE *errors)
 		return -ENOMEM;
 	lines_open(&warnings);
 	error = snapshot_make_pools(&r->snapshot, ports,
-	    own_ports(&r->sockets, ports, count), errors, warnings.file);
+	    own_ports(&r->sockets, ports, count), errors, warnings.file, NULL);
 	lines_log(
 	    &warnings, base->log, LOG_LEVEL_WARNING, "bind_fallback", "msg");
 	free(ports);

@@ -72,6 +72,33 @@ snapshot_load(const char *path, FILE *errors, struct snapshot *out)
 	return 0;
 }
 
+void
+snapshot_find_control(const char *path, char control[CONFIG_PATH_MAX + 1],
+    char why[SNAPSHOT_WHY_MAX])
+{
+	char *text = NULL, *errors = NULL;
+	struct config *c = NULL;
+	size_t len = 0, size = 0;
+	FILE *f = open_memstream(&errors, &size);
+
+	must(f != NULL);
+	why[0] = '\0';
+	if (path != NULL && read_file(path, f, &text, &len) != 0) {
+		fflush(f);
+		snprintf(why, SNAPSHOT_WHY_MAX, "%.*s",
+		    (int)strcspn(errors, "\n"), errors);
+	} else if (config_parse("", text, len, f, &c) != 0) {
+		snprintf(why, SNAPSHOT_WHY_MAX,
+		    "%s: has errors (fourfold check says which)",
+		    path != NULL ? path : "built-in");
+	}
+	config_find_control(text, len, control);
+	config_free(c);
+	fclose(f);
+	free(errors);
+	free(text);
+}
+
 static enum preflight_bind
 bind_wish(enum config_bind bind)
 {
@@ -182,7 +209,7 @@ warn_of_reserves(const struct pool *p, FILE *warnings)
 static int
 make_pool(const struct snapshot *s, const struct config_egress *egress,
     const uint16_t *own, size_t own_count, struct pool *out, FILE *errors,
-    FILE *warnings)
+    FILE *warnings, FILE *hints)
 {
 	struct preflight_ports *ports =
 	    calloc(egress->port_count + 1, sizeof(*ports));
@@ -209,7 +236,10 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 		write_lines(errors, egress->name, error_text);
 		return error;
 	}
-	write_lines(warnings, egress->name, warning);
+	if (wish.bind != PREFLIGHT_EXPLICIT)
+		write_lines(warnings, egress->name, warning);
+	else if (hints != NULL)
+		write_lines(hints, egress->name, warning);
 	out->rules = rules_of(s->config, egress);
 	warn_of_reserves(out, warnings);
 	return 0;
@@ -236,7 +266,7 @@ are_disjoint(const struct pool *pools, size_t count, FILE *errors)
 
 int
 snapshot_make_pools(struct snapshot *s, const uint16_t *own, size_t own_count,
-    FILE *errors, FILE *warnings)
+    FILE *errors, FILE *warnings, FILE *hints)
 {
 	size_t count = s->config->egress_count;
 	int first_error = 0;
@@ -247,7 +277,7 @@ snapshot_make_pools(struct snapshot *s, const uint16_t *own, size_t own_count,
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		int error = make_pool(s, &s->config->egresses[i], own,
-		    own_count, &s->pools[i], errors, warnings);
+		    own_count, &s->pools[i], errors, warnings, hints);
 
 		if (first_error == 0)
 			first_error = error;

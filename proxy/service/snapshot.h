@@ -23,11 +23,21 @@ MUST_USE int snapshot_load(
     const char *path, FILE *errors, struct snapshot *out);
 
 /*
+ * The control socket that the file names, "": none. Where the file cannot be
+ * read or has errors, `why` says so (otherwise it is ""), and it is the one
+ * that can be made out, or the default.
+ */
+#define SNAPSHOT_WHY_MAX 4352 /* a path, and some words */
+void snapshot_find_control(const char *path, char control[CONFIG_PATH_MAX + 1],
+    char why[SNAPSHOT_WHY_MAX]);
+
+/*
  * Makes the pools, which must not hold one of `own` listening ports. Errors and
- * warnings are written as lines. May be called again.
+ * warnings are written as lines, and so is to `hints` (NULL: nowhere) what is
+ * not as well as it could be, but as the file asks for it. May be called again.
  */
 MUST_USE int snapshot_make_pools(struct snapshot *s, const uint16_t *own,
-    size_t own_count, FILE *errors, FILE *warnings);
+    size_t own_count, FILE *errors, FILE *warnings, FILE *hints);
 
 void snapshot_fini(struct snapshot *s);
 

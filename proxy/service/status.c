@@ -83,12 +83,13 @@ address_json(const struct census_address *a)
 {
 	char ip[ADDR_TEXT_MAX];
 
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "address",
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "address",
 	    addr_is_unspecified_ip(&a->ip) ? "by route"
 					   : addr_format_ip(&a->ip, ip),
-	    "held", integer(a->held), "cooling", integer(a->cooling),
-	    "ports_used", integer(a->used), "rested", integer(a->rested),
-	    "free", integer(a->free), "slots", integer(a->slots));
+	    "family", a->ip.family == ADDR_V4 ? "IPv4" : "IPv6", "held",
+	    integer(a->held), "cooling", integer(a->cooling), "ports_used",
+	    integer(a->used), "rested", integer(a->rested), "free",
+	    integer(a->free), "slots", integer(a->slots));
 }
 
 /* Those of the pool, `*left` at most; how many are not among them. */

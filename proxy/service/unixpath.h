@@ -22,6 +22,10 @@ struct unixpath {
  */
 MUST_USE int unixpath_bind(const char *path, struct unixpath *out, int *fd);
 
+/* Would it be bound? Changes nothing, and who listens there does not notice.
+ * Errors as of unixpath_bind(). */
+MUST_USE int unixpath_check(const char *path);
+
 /* By now another file may be there: then it stays. */
 void unixpath_remove(const char *path, struct unixpath *file);
 

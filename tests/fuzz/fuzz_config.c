@@ -56,6 +56,17 @@ check_snapshot(const struct config *c)
 	}
 }
 
+/* Found in any text, and as the snapshot has it, where there is one. */
+static void
+check_control(const char *text, size_t size, const struct config *c)
+{
+	char path[CONFIG_PATH_MAX + 1];
+
+	config_find_control(text, size, path);
+	must(path[0] == '/' || path[0] == '\0');
+	must(c == NULL || strcmp(path, c->control_path) == 0);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -75,6 +86,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_errors(errors, lines);
 	if (c != NULL)
 		check_snapshot(c);
+	check_control((const char *)data, size, c);
 	config_free(c);
 	free(errors);
 	return 0;

@@ -114,6 +114,8 @@ Test(bind_modes, explicit_binds_the_port)
 	namespace_enter_with_ports(&s.target, 30000, 50000);
 	scene_open(&s, "explicit", false);
 	cr_assert(!port_is_shared(&s));
+	/* It is as asked for. */
+	cr_assert_eq(daemon_count_log(s.daemon, "event=bind_fallback"), 0);
 	scene_close(&s);
 }
 

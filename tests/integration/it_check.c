@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,23 @@ static bool
 says(const struct scene *s, const char *words)
 {
 	return strstr(s->said.out, words) != NULL;
+}
+
+/* `format`, in which each %s is the folder. */
+static void
+fill_in(char *out, size_t size, const char *format, const char *folder)
+{
+	size_t used = 0;
+
+	while (*format != '\0') {
+		bool is_folder = strncmp(format, "%s", 2) == 0;
+		int len = snprintf(out + used, size - used, "%.*s",
+		    is_folder ? IT_PATH_MAX : 1, is_folder ? folder : format);
+
+		used += (size_t)len;
+		IT_MUST(used < size, "no room for \"%s\"", format);
+		format += is_folder ? 2 : 1;
+	}
 }
 
 /* Small enough for any limit of descriptors. */
@@ -195,6 +213,18 @@ Test(check, ports_that_are_bound_the_slow_way_are_mended_as_told)
 	scene_close(&s);
 }
 
+/* It is as the file asks for it, and still in the way. */
+Test(check, explicit_ports_where_others_get_theirs_are_mended_as_told)
+{
+	static struct scene s;
+
+	scene_open(
+	    &s, FEW "[egress e]\nbind = explicit\nports = 40000-40009\n");
+	see_mended(
+	    &s, "[egress e] explicit ports 40000-40009 are in net.ipv4.");
+	scene_close(&s);
+}
+
 /* The host does not let it start: said on standard error, and mended. */
 Test(check, what_keeps_it_from_starting_is_an_error)
 {
@@ -217,6 +247,136 @@ Test(check, what_keeps_it_from_starting_is_an_error)
 	}
 	cr_expect_eq(check(&s), 0, "%s", s.said.err);
 	expect_out(&s, "  e     IPv6     16777216      1  16777216  range\n");
+	scene_close(&s);
+}
+
+/* Runs it until it ends by itself; its exit status. */
+static int
+run(struct scene *s)
+{
+	const char *const argv[] = { it_binary(), "run", "-c", s->path, NULL };
+
+	it_run(argv, NULL, &s->said);
+	return s->said.status;
+}
+
+static void
+put_file(const char *folder, const char *name, const char *text)
+{
+	char path[IT_PATH_MAX + 32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	f = fopen(path, "we");
+	IT_MUST(f != NULL, "%s: %s", path, strerror(errno));
+	fputs(text, f);
+	fclose(f);
+}
+
+/* What check says is wrong is what keeps run from starting, and the other way
+ * round; each line of the table is the file's last. */
+Test(check, sockets_that_cannot_be_made_are_errors)
+{
+	static const struct {
+		const char *lines, *words; /* "%s" is the folder */
+	} rows[] = {
+		{ "[control]\nsocket = %s/none/c\n",
+		    "[control] socket = %s/none/c: its folder does not exist" },
+		{ "[control]\nsocket = %s/file\n",
+		    "[control] socket = %s/file: there is a file that is not "
+		    "a socket" },
+		{ "[control]\nsocket = %s/c\ngroup = no-such-group\n",
+		    "[control] group = no-such-group: there is no such "
+		    "group; " },
+		{ "[listen b]\naddress = unix:%s/none/s\n",
+		    "[listen b] unix:%s/none/s: its folder does not exist; " },
+		{ "[listen b]\naddress = unix:%s/file\n",
+		    "[listen b] unix:%s/file: there is a file that is not a "
+		    "socket" },
+		{ "[listen b]\naddress = unix:%s/file/s\n",
+		    "[listen b] unix:%s/file/s: Not a directory\n" },
+	};
+	static struct scene s;
+	char text[512];
+
+	scene_open(&s, "");
+	put_file(s.folder, "file", "");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		fill_in(text, sizeof(text), rows[i].lines, s.folder);
+		put_file(s.folder, "x.conf", text);
+		cr_expect_eq(check(&s), 2, "%s%s", text, s.said.out);
+		fill_in(text, sizeof(text), rows[i].words, s.folder);
+		expect_err(&s, text);
+		cr_expect_eq(run(&s), 1, "%s", s.said.err);
+	}
+	scene_close(&s);
+}
+
+Test(check, a_folder_that_is_not_there_is_mended_as_told)
+{
+	char text[512], none[IT_PATH_MAX + 8];
+	static struct scene s;
+
+	scene_open(&s, "");
+	fill_in(text, sizeof(text), FEW "[control]\nsocket = %s/none/c\n",
+	    s.folder);
+	put_file(s.folder, "x.conf", text);
+	cr_expect_eq(check(&s), 2);
+	mend(&s, s.said.err, "[control] socket = ");
+	cr_expect_eq(check(&s), 0, "%s", s.said.err);
+	expect_out(&s, "  nothing\n");
+	snprintf(none, sizeof(none), "%s/none", s.folder);
+	/* It was only looked at. */
+	cr_expect_eq(rmdir(none), 0);
+	scene_close(&s);
+}
+
+Test(check, a_control_socket_that_nobody_asked_for_is_no_error)
+{
+	static struct scene s;
+
+	scene_open(&s, FEW "[control]\ngroup = no-such-group\n");
+	cr_expect_eq(check(&s), 0, "%s", s.said.err);
+	expect_out(&s, "  [control] group = no-such-group: there is no control "
+		       "socket, since ");
+	scene_close(&s);
+}
+
+/* It may be ours, as before a reload; and who listens gets no client by it. */
+Test(check, a_unix_socket_on_which_somebody_listens_is_a_remark)
+{
+	char control[IT_PATH_MAX + 16], text[512];
+	static struct scene s;
+
+	scene_open(&s, "");
+	snprintf(control, sizeof(control), "socket = %s/c\n", s.folder);
+	fill_in(
+	    text, sizeof(text), "[listen b]\naddress = unix:%s/s\n", s.folder);
+	struct daemon *d = daemon_start(
+	    &(struct daemon_setup){ .config = text, .control = control });
+
+	fill_in(text, sizeof(text),
+	    FEW "[listen b]\naddress = unix:%s/s\n"
+		"[control]\nsocket = %s/c\n",
+	    s.folder);
+	put_file(s.folder, "x.conf", text);
+	cr_expect_eq(check(&s), 0, "%s", s.said.err);
+	fill_in(text, sizeof(text),
+	    "  [listen b] unix:%s/s: a program listens there already; unless "
+	    "that is ",
+	    s.folder);
+	expect_out(&s, text);
+	fill_in(text, sizeof(text),
+	    "  [control] socket = %s/c: a program listens there already; ",
+	    s.folder);
+	expect_out(&s, text);
+	daemon_signal(d, SIGTERM);
+	cr_expect_eq(daemon_wait_exit(d), 0);
+	cr_expect_eq(daemon_counter(d, "accepted"), 0);
+	daemon_free(d);
+	/* It removed its own. */
+	cr_expect_eq(check(&s), 0, "%s", s.said.err);
+	expect_out(&s, "  nothing\n");
 	scene_close(&s);
 }
 

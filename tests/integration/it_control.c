@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,8 @@ Test(control, status_says_what_is_held)
 	cr_expect_eq(ask_number(o, "egresses.#0.slots_ipv4"), 10);
 	cr_expect_str_eq(
 	    ask_text(o, "egresses.#0.addresses.#0.address"), "127.0.0.1");
+	cr_expect_str_eq(
+	    ask_text(o, "egresses.#0.addresses.#0.family"), "IPv4");
 	cr_expect_eq(ask_number(o, "egresses.#0.addresses.#0.free"), 3);
 	cr_expect_eq(ask_number(o, "egresses.#0.addresses.#0.slots"), 10);
 	cr_expect_eq(json_array_size(ask_get(o, "targets")), 2);
@@ -236,6 +239,26 @@ Test(control, sessions_are_listed_as_asked_for)
 	scene_close(&s);
 }
 
+Test(control, a_question_that_is_wrong_is_a_wrong_command_line)
+{
+	static const char *const asked[][4] = { { "status", "--top", "x" },
+		{ "top", "--top", "x" }, { "who", "foo" },
+		{ "who", "127.0.0.1:1", "foo" },
+		{ "sessions", "--client", "x" },
+		{ "sessions", "--target", "x" }, { "sessions", "--limit", "x" },
+		{ "kill", "x" } };
+	static struct it_outcome o;
+	static struct scene s;
+
+	scene_open(&s);
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+		ask_run(s.daemon, asked[i], &o);
+		cr_expect_eq(o.status, 2, "%s: %d", asked[i][0], o.status);
+		cr_expect_not_null(strstr(o.err, ": expected "), "%s", o.err);
+	}
+	scene_close(&s);
+}
+
 /* ---- killing ---- */
 
 static void
@@ -279,7 +302,7 @@ Test(control, a_killed_session_is_reset_on_both_legs_and_no_other_is)
 	ask(s.daemon, &o, "kill", "990000000001");
 	cr_expect_eq(o.status, 1);
 	ask(s.daemon, &o, "kill", "everything");
-	cr_expect_eq(o.status, 1);
+	cr_expect_eq(o.status, 2);
 	cr_expect_eq(ask_raw(s.daemon, "GET /kill?session=1 HTTP/1.0\r\n\r\n",
 			 32, NULL, 0),
 	    405);
@@ -360,6 +383,130 @@ Test(control, its_mode_is_as_told_and_it_is_removed_at_the_end)
 	cr_expect_eq(access(path, F_OK), -1);
 	daemon_free(s.daemon);
 	target_close(&s.target);
+}
+
+/* ---- which socket ---- */
+
+static void fill_file(struct scene *s, const char *format, ...)
+    PRINTF_LIKE(2, 3);
+
+/* The daemon's file, as an operator would have it. */
+static void
+fill_file(struct scene *s, const char *format, ...)
+{
+	char path[IT_PATH_MAX + 32];
+	va_list args;
+	FILE *f;
+
+	snprintf(
+	    path, sizeof(path), "%s/fourfold.conf", daemon_folder(s->daemon));
+	f = fopen(path, "we");
+	IT_MUST(f != NULL, "%s: %s", path, strerror(errno));
+	va_start(args, format);
+	vfprintf(f, format, args);
+	va_end(args);
+	fclose(f);
+}
+
+/* One line about the file, and an answer all the same. */
+static void
+expect_answer(struct scene *s, const char *const words[], const char *line)
+{
+	static struct it_outcome o;
+
+	ask_run(s->daemon, words, &o);
+	cr_expect_eq(o.status, 0, "%s: %s", words[0], o.err);
+	cr_expect_neq(o.out[0], '\0', "%s", words[0]);
+	if (line[0] == '\0') {
+		cr_expect_str_empty(o.err);
+		return;
+	}
+	cr_expect_not_null(strstr(o.err, line), "%s", o.err);
+	cr_expect_eq(strcspn(o.err, "\n") + 1, strlen(o.err), "%s", o.err);
+}
+
+Test(control, after_a_failed_reload_the_commands_go_on)
+{
+	char path[DAEMON_PATH_MAX], id[32];
+	static struct scene s;
+	struct pair pair;
+
+	scene_open(&s);
+	open_pairs(&s, &pair, 1, "127.0.0.1");
+	id_of(&s, &pair, id);
+	daemon_control(s.daemon, path);
+	fill_file(&s,
+	    "[control]\nsocket = %s\n[proxy]\nworkers = none\n"
+	    "nonsense\n",
+	    path);
+	daemon_signal(s.daemon, SIGHUP);
+	daemon_wait_log(s.daemon, "event=reload_failed");
+
+	const char *const asked[][3] = { { "status" }, { "top" },
+		{ "who", "127.0.0.1:40000" }, { "sessions" }, { "kill", id } };
+
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++)
+		expect_answer(&s, asked[i],
+		    "has errors (fourfold check says which); asking by ");
+	peer_expect_reset(pair.client);
+	peer_expect_reset(pair.target);
+	scene_close(&s);
+}
+
+Test(control, the_command_line_names_the_socket)
+{
+	char path[DAEMON_PATH_MAX], with_unix[DAEMON_PATH_MAX + 8];
+	char long_path[200];
+	static struct it_outcome o;
+	static struct scene s;
+
+	scene_open(&s);
+	daemon_control(s.daemon, path);
+	snprintf(with_unix, sizeof(with_unix), "unix:%s", path);
+	fill_file(&s, "nonsense\n[control]\nsocket = off\n");
+
+	const char *const asked[][5] = { { "status", "--socket", path },
+		{ "--socket", path, "status" }, { "--socket", path, "top" },
+		{ "who", "127.0.0.1:40000", "--socket", path },
+		{ "sessions", "--socket", with_unix } };
+
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++)
+		expect_answer(&s, asked[i], "");
+	ask(s.daemon, &o, "status");
+	cr_expect_eq(o.status, 1);
+	cr_expect_not_null(strstr(o.err, "; --socket PATH asks"), "%s", o.err);
+	ask(s.daemon, &o, "--socket", path, "kill", "990000000001");
+	cr_expect_eq(o.status, 1);
+	cr_expect_not_null(strstr(o.err, "no such session"), "%s", o.err);
+	ask(s.daemon, &o, "--socket", path, "check");
+	cr_expect_eq(o.status, 2);
+	memset(long_path, 'a', sizeof(long_path));
+	long_path[sizeof(long_path) - 1] = '\0';
+	ask(s.daemon, &o, "status", "--socket", long_path);
+	cr_expect_eq(o.status, 2);
+	ask(s.daemon, &o, "status", "--socket", "");
+	cr_expect_eq(o.status, 2);
+	ask(s.daemon, &o, "status", "--socket", "/nonexistent/c");
+	cr_expect_eq(o.status, 1);
+	cr_expect_not_null(
+	    strstr(o.err, "/nonexistent/c: nobody"), "%s", o.err);
+	scene_close(&s);
+}
+
+/* Whether somebody answers at the default is the host's. */
+Test(control, a_file_that_cannot_be_read_leaves_the_default_socket)
+{
+	const char *const argv[] = { it_binary(), "status", "-c",
+		"/nonexistent/f.conf", NULL };
+	static struct it_outcome o;
+
+	it_run(argv, NULL, &o);
+	cr_expect_neq(o.status, 2);
+	cr_expect_not_null(
+	    strstr(o.err, "fourfold status: /nonexistent/f.conf: cannot be "
+			  "read: No such file or directory; asking by "
+			  "/run/fourfold/control.sock\n"),
+	    "%s", o.err);
 }
 
 Test(control, without_a_line_it_starts_though_there_can_be_no_socket)

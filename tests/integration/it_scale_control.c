@@ -111,6 +111,28 @@ check_list(const struct daemon *d, const struct target *t, const char *page)
 	free(seen);
 }
 
+/* The same as a table: what is below SOURCE begins where that does. */
+static void
+check_table(const struct daemon *d)
+{
+	static const char page[] = "/sessions?format=text";
+	uint64_t took_ms;
+	char *text = ask_page(d, page, &took_ms), *line = text;
+	const char *source = strstr(text, "SOURCE");
+	unsigned rows = 0;
+
+	printf("%-40s %7zu KB in %llu ms\n", page, strlen(text) / 1024,
+	    (unsigned long long)took_ms);
+	cr_assert_not_null(source);
+	for (; rows < SESSIONS; rows++) {
+		line = strchr(line, '\n') + 1;
+		cr_assert_eq(
+		    strncmp(line + (source - text), "127.0.0.1:40000 ", 16), 0);
+	}
+	cr_expect_str_eq(strchr(line, '\n') + 1, "50000 sessions\n");
+	free(text);
+}
+
 static void
 check_one(const struct daemon *d, const struct target *t, uint32_t n)
 {
@@ -168,6 +190,7 @@ Test(scale_control, what_is_said_of_fifty_thousand_sessions_is_true)
 		check_status(d);
 	check_list(d, &target, "/sessions");
 	check_list(d, &target, "/who?port=127.0.0.1:40000");
+	check_table(d);
 	check_one(d, &target, 0);
 	check_one(d, &target, SESSIONS - 1);
 

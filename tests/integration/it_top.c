@@ -53,9 +53,8 @@ become_top(const struct scene *s, const char *config)
 }
 
 static void
-scene_open(struct scene *s)
+scene_open_of(struct scene *s, struct winsize size)
 {
-	struct winsize size = { .ws_row = 12, .ws_col = 60 };
 	char config[IT_PATH_MAX + 32];
 
 	s->daemon = daemon_start(&(struct daemon_setup){ 0 });
@@ -71,6 +70,12 @@ scene_open(struct scene *s)
 	s->pid = it_fork();
 	if (s->pid == 0)
 		become_top(s, config);
+}
+
+static void
+scene_open(struct scene *s)
+{
+	scene_open_of(s, (struct winsize){ .ws_row = 12, .ws_col = 60 });
 }
 
 static unsigned
@@ -139,6 +144,54 @@ Test(top, it_shows_the_status_again_and_again_until_q)
 		line += 2;
 		cr_expect_leq(strcspn(line, "\r\033"), 60);
 	}
+	IT_MUST(write(s.ours, "q", 1) == 1, "write");
+	expect_end(&s);
+	daemon_stop(s.daemon);
+}
+
+/* The rows of the first screen, which are no longer than this. */
+static unsigned
+count_rows(const struct scene *s, size_t longest)
+{
+	const char *row = strstr(s->seen, HOME) + strlen(HOME);
+	unsigned rows = 0;
+
+	for (; strncmp(row, "\033[J", 3) != 0; rows++) {
+		size_t len = strcspn(row, "\033");
+
+		cr_expect_leq(len, longest);
+		row = strstr(row, "\r\n");
+		cr_assert_not_null(row);
+		row += 2;
+	}
+	return rows;
+}
+
+Test(top, a_terminal_of_no_size_is_taken_as_24_by_80)
+{
+	static struct scene s;
+
+	unsetenv("LINES");
+	unsetenv("COLUMNS");
+	scene_open_of(&s, (struct winsize){ 0 });
+	await_screens(&s, 1);
+	cr_expect_not_null(strstr(s.seen, "sessions  0 of "), "%s", s.seen);
+	cr_expect_gt(count_rows(&s, 80), 5);
+	IT_MUST(write(s.ours, "q", 1) == 1, "write");
+	expect_end(&s);
+	daemon_stop(s.daemon);
+}
+
+Test(top, a_terminal_of_no_size_is_as_the_environment_says)
+{
+	static struct scene s;
+
+	setenv("LINES", "5", 1);
+	setenv("COLUMNS", "11", 1);
+	scene_open_of(&s, (struct winsize){ 0 });
+	await_screens(&s, 1);
+	cr_expect_eq(count_rows(&s, 11), 4);
+	cr_expect_null(strstr(s.seen, "sessions  0"), "%s", s.seen);
 	IT_MUST(write(s.ours, "q", 1) == 1, "write");
 	expect_end(&s);
 	daemon_stop(s.daemon);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -169,6 +170,42 @@ Test(addr, equality_is_of_all_or_of_the_ip)
 	cr_expect_not(addr_equal_ip(&a, &c));
 	cr_expect_not(addr_equal_ip(&v6, &scoped));
 	cr_expect_not(addr_equal_ip(&v6, &a));
+}
+
+/* Every pattern of zero groups, and what looks like IPv4 in IPv6. */
+Test(addr, ipv6_is_written_as_the_library_does)
+{
+	static const uint16_t fillers[] = { 0x1, 0xab, 0xfff, 0xffff };
+	char text[ADDR_TEXT_MAX], expected[INET6_ADDRSTRLEN];
+
+	for (unsigned zeros = 0; zeros < 256; zeros++) {
+		for (size_t f = 0; f < ARRAY_LEN(fillers); f++) {
+			struct addr a = { .family = ADDR_V6 };
+
+			for (unsigned i = 0; i < 8; i++) {
+				if (zeros >> i & 1)
+					continue;
+				a.ip[2 * i] = (uint8_t)(fillers[f] >> 8);
+				a.ip[2 * i + 1] = (uint8_t)fillers[f];
+			}
+			cr_assert_not_null(inet_ntop(
+			    AF_INET6, a.ip, expected, sizeof(expected)));
+			cr_expect_str_eq(
+			    addr_format_ip(&a, text), expected, "%s", text);
+		}
+	}
+}
+
+Test(addr, the_longest_address_fits)
+{
+	struct addr a = {
+		.family = ADDR_V6, .scope = UINT32_MAX, .port = 65535
+	};
+	char text[ADDR_TEXT_MAX];
+
+	memset(a.ip, 0xff, sizeof(a.ip));
+	cr_expect_str_eq(addr_format(&a, text),
+	    "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535");
 }
 
 Test(addr, prefixes_parse_and_format)

@@ -105,6 +105,67 @@ Test(capacity, too_few_descriptors_are_told)
 	cr_expect_not_null(strstr(said, "max-sessions = 100000"), "%s", said);
 }
 
+/* The number behind these words. */
+static unsigned
+number_behind(const char *said, const char *words)
+{
+	const char *at = strstr(said, words);
+
+	cr_assert_not_null(at, "\"%s\" lacks \"%s\"", said, words);
+	return (unsigned)strtoul(at + strlen(words), NULL, 10);
+}
+
+/* Whatever is proposed does, and one less does not. */
+Test(capacity, what_mends_too_few_descriptors_mends_them)
+{
+	static const char file[] = "workers = 2\nmax-sessions = 100001\n";
+	struct capacity_host host = { .descriptors = 20000, .processors = 2 };
+	char said[512], other[512], mended[64];
+	unsigned descriptors, sessions;
+	struct capacity c;
+
+	cr_expect_eq(find(file, &host, &c, said), -EMFILE);
+	descriptors = number_behind(said, "LimitNOFILE=");
+	cr_expect_eq(number_behind(said, "ulimit -n "), descriptors);
+	sessions = number_behind(said, "this mends it: workers = auto, or "
+				       "max-sessions = ");
+	host.descriptors = descriptors;
+	cr_expect_eq(find(file, &host, &c, other), 0, "%s", other);
+	host.descriptors--;
+	cr_expect_eq(find(file, &host, &c, other), -EMFILE);
+	host.descriptors = 20000;
+	snprintf(mended, sizeof(mended), "workers = 2\nmax-sessions = %u\n",
+	    sessions);
+	cr_expect_eq(find(mended, &host, &c, other), 0, "%s", other);
+	snprintf(mended, sizeof(mended), "workers = 2\nmax-sessions = %u\n",
+	    sessions + 1);
+	cr_expect_eq(find(mended, &host, &c, other), -EMFILE);
+	cr_expect_eq(find("max-sessions = 100001\n", &host, &c, other), 0);
+}
+
+Test(capacity, auto_is_proposed_only_where_it_does_and_is_not)
+{
+	struct capacity_host host = { .descriptors = 2048, .processors = 2 };
+	struct capacity c;
+	char said[512];
+
+	cr_expect_eq(
+	    find("max-sessions = 10000000\n", &host, &c, said), -EMFILE);
+	cr_expect_null(strstr(said, "workers = auto"), "%s", said);
+	cr_expect_eq(
+	    find("workers = 9\nmax-sessions = 10000000\n", &host, &c, said),
+	    -EMFILE);
+	cr_expect_null(strstr(said, "workers = auto"), "%s", said);
+	host.descriptors = 140;
+	cr_expect_eq(find("workers = 9\n", &host, &c, said), -EMFILE);
+	cr_expect_not_null(strstr(said, ", or workers = 1\n"), "%s", said);
+	cr_expect_eq(find("workers = 1\n", &host, &c, said), 0, "%s", said);
+	host.descriptors = 100;
+	cr_expect_eq(find("workers = 9\n", &host, &c, said), -EMFILE);
+	cr_expect_null(strstr(said, "workers = 1\n"), "%s", said);
+	cr_expect_not_null(strstr(said, "LimitNOFILE=1048576 "), "%s", said);
+}
+
 Test(capacity, never_more_workers_than_there_may_be)
 {
 	struct capacity_host host = { .descriptors = 2048, .processors = 500 };

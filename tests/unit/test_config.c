@@ -515,6 +515,9 @@ static const struct config_text_case text_cases[] = {
 	{ "[::1]:1080\n", "1 1", "behind the ]" },
 	{ "\n  [proxy]\n", "2", "at the start of the line" },
 	{ "[user u]\n", "1", "without password = HASH" },
+	{ USER "[user - ]\npassword = " HASH "\n", "3",
+	    "the name \"-\" of [user NAME] means those who did not log in: "
+	    "expected another" },
 	{ "[listen a\xc2\x9b]\naddress = unix:/\xff unix:/\xff\n", "1 2",
 	    "unix:/? is listened on twice, first in [listen] of line 1" },
 	/* keys */
@@ -647,4 +650,36 @@ Test(config, lists_end_somewhere)
 				 "too many") != NULL,
 	    "%s", errors);
 	free(errors);
+}
+
+Test(config, the_control_socket_is_found_whatever_else_is_wrong)
+{
+	static const char fallback[] = "/run/fourfold/control.sock";
+	static const struct {
+		const char *text, *path;
+	} rows[] = {
+		{ "", fallback },
+		{ "[control]\nsocket = /a\n", "/a" },
+		{ "[control]\nsocket = off\n", "" },
+		{ "[proxy]\nworkers = -1\n[control]\nsocket = unix:/a\n",
+		    "/a" },
+		{ "[contrl]\nx = 1\nx\n[control]\nmode = 9\nsocket = /a\n",
+		    "/a" },
+		{ "[control]\nsocket = /a\n[control]\nsocket = /b\n", "/a" },
+		{ "[control]\nsocket = a\n", fallback },
+		{ "[control]\nsocket =\n", fallback },
+		{ "[control\nsocket = /a", "/a" },
+		{ "\xff\xfe[", fallback },
+	};
+	char path[CONFIG_PATH_MAX + 1];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		config_find_control(rows[i].text, strlen(rows[i].text), path);
+		cr_expect_str_eq(
+		    path, rows[i].path, "%s in\n%s", path, rows[i].text);
+	}
+	config_find_control(NULL, 0, path);
+	cr_expect_str_eq(path, fallback);
+	config_find_control("[control]\nsocket = /a\n\0", 24, path);
+	cr_expect_str_eq(path, fallback);
 }

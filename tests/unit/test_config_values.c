@@ -198,3 +198,29 @@ Test(config_values, every_option_refuses_what_is_wrong_and_names_the_line)
 		}
 	}
 }
+
+Test(config_values, a_prefix_that_is_none_is_told_what_it_would_be)
+{
+	static const struct {
+		const char *value, *words;
+	} rows[] = {
+		{ "10.9.0.0/15",
+		    "addresses: \"10.9.0.0/15\" has address bits set behind "
+		    "its length: the network is 10.8.0.0/15; expected " },
+		{ "192.0.2.7/24", "the network is 192.0.2.0/24; " },
+		{ "2001:db8::1/64", "the network is 2001:db8::/64; " },
+		{ "2001:db8::ff/127", "the network is 2001:db8::fe/127; " },
+		{ "10.0.0.0/33", "a length that is not a number from 0 to 32" },
+		{ "10.0.0.0/", "a length that is not a number from 0 to 32" },
+		{ "::1/129", "a length that is not a number from 0 to 128" },
+		{ "::1/x", "a length that is not a number from 0 to 128" },
+		{ "/24", "is not an IP address" },
+	};
+	char text[128];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(text, sizeof(text), "[egress e]\naddresses = %s\n",
+		    rows[i].value);
+		config_text_expect(text, "2", rows[i].words);
+	}
+}

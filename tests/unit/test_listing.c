@@ -326,15 +326,67 @@ Test(listing, a_table_has_a_line_a_session_and_nothing_a_terminal_obeys)
 	text = write_all(s, &all, LISTING_TEXT, 100, &parts);
 	cr_expect_eq(parts, 1);
 	cr_expect_not_null(
-	    strstr(text, "SESSION      CLIENT                USER "), "%s",
-	    text);
-	cr_expect_not_null(strstr(text, "20000000001  198.51.100.7:5000     "
-					"al?[1m?ice   203.0.113.9:443       "
-					"192.0.2.1:100         main         "
+	    strstr(text, "SESSION      CLIENT             USER "), "%s", text);
+	cr_expect_not_null(strstr(text, "20000000001  198.51.100.7:5000  "
+					"al?[1m?ice  203.0.113.9:443      "
+					"192.0.2.1:100      main    "
 					"2026-11-22T10:40:52.004Z\n"),
 	    "%s", text);
 	cr_expect_not_null(strstr(text, " unix "), "%s", text);
 	cr_expect_not_null(strstr(text, "\n2 sessions\n"), "%s", text);
+	free(text);
+	free(s);
+}
+
+/* Where each word of a line begins, in characters. */
+static unsigned
+word_places(const char *line, size_t *places, unsigned max)
+{
+	unsigned count = 0;
+	size_t at = 0;
+
+	for (const char *c = line; *c != '\n' && *c != '\0'; c++) {
+		if (((unsigned char)*c & 0xc0) == 0x80)
+			continue;
+		if (*c != ' ' && (c == line || c[-1] == ' ') && count < max)
+			places[count++] = at;
+		at++;
+	}
+	return count;
+}
+
+Test(listing, a_tables_columns_are_as_wide_as_what_is_in_them)
+{
+	static const char v6[] =
+	    "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+	char user_name[256], pool[POOL_NAME_MAX + 1], *text;
+	size_t first[8], places[8];
+	struct listing_filter all = { 0 };
+	struct scene *s = scene_new();
+	unsigned parts, rows = 0;
+
+	memset(user_name, 'u', sizeof(user_name));
+	user_name[sizeof(user_name) - 1] = '\0';
+	memset(pool, 'p', sizeof(pool));
+	pool[POOL_NAME_MAX] = '\0';
+	memcpy(s->pool_names[1], pool, sizeof(pool));
+	fixture_set(
+	    s->ledger, 1, "2001:db8:9999:aaaa:bbbb:cccc:dddd:eeee", 100, 199);
+	hold(s, 0, "203.0.113.9:443", NULL, 0, 1);
+	hold(s, 1, v6, v6, user(s, user_name), UINT64_MAX);
+	hold(s, 0, "203.0.113.9:443", "198.51.100.7:5000",
+	    user(s, "gr\xc3\xbc\xc3\x9f"), 2);
+	text = write_all(s, &all, LISTING_TEXT, 100, &parts);
+	cr_assert_eq(word_places(text, first, 8), 7);
+	for (char *line = text; rows < 4; line = strchr(line, '\n') + 1) {
+		cr_assert_eq(word_places(line, places, 8), 7, "%s", text);
+		cr_expect_arr_eq(
+		    places, first, sizeof(first[0]) * 7, "%s", text);
+		rows++;
+	}
+	cr_expect_not_null(
+	    strstr(text, "ffffffffffffffff  [2001:"), "%s", text);
+	cr_expect_not_null(strstr(text, "]:65535  uuu"), "%s", text);
 	free(text);
 	free(s);
 }

@@ -66,7 +66,7 @@ static int
 make_pools(struct bench *b, uint16_t own)
 {
 	return snapshot_make_pools(
-	    &b->s, &own, own != 0, b->error_stream, b->warning_stream);
+	    &b->s, &own, own != 0, b->error_stream, b->warning_stream, NULL);
 }
 
 static bool
@@ -108,6 +108,68 @@ Test(snapshot, a_file_is_read)
 	load(&b);
 	cr_expect_eq(b.s.config->workers, 7);
 	bench_close(&b);
+}
+
+static void
+expect_control(const char *file, const char *path, const char *words)
+{
+	char control[CONFIG_PATH_MAX + 1], why[SNAPSHOT_WHY_MAX];
+
+	snapshot_find_control(file, control, why);
+	cr_expect_str_eq(control, path);
+	cr_expect(
+	    words[0] == '\0' ? why[0] == '\0' : strstr(why, words) != NULL,
+	    "\"%s\" lacks \"%s\"", why, words);
+	cr_expect_null(strchr(why, '\n'));
+}
+
+/* A word about it is a hint; without bind = explicit it is a warning. */
+Test(snapshot, what_the_file_asks_for_is_no_warning)
+{
+	static const char *const files[] = {
+		"[egress e]\nports = 40000\nbind = explicit\n",
+		"[egress e]\nports = 40000\n",
+	};
+	struct bench b;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		char *hints;
+		size_t size;
+		FILE *stream = open_memstream(&hints, &size);
+
+		bench_open(&b, files[i]);
+		load(&b);
+		b.s.host.port_first = 32768;
+		b.s.host.port_last = 60999;
+		memset(b.s.host.reserved, 0, sizeof(b.s.host.reserved));
+		b.s.host.range_option = false;
+		cr_assert_eq(snapshot_make_pools(&b.s, NULL, 0, b.error_stream,
+				 b.warning_stream, stream),
+		    0);
+		fclose(stream);
+		fflush(b.warning_stream);
+		cr_expect_eq(size != 0, i == 0, "%s", hints);
+		cr_expect_eq(b.warning_size != 0, i == 1, "%s", b.warnings);
+		free(hints);
+		bench_close(&b);
+	}
+}
+
+Test(snapshot, a_control_socket_is_found_though_the_file_is_wrong)
+{
+	static const char fallback[] = "/run/fourfold/control.sock";
+	struct bench b;
+
+	bench_open(&b, "[control]\nsocket = /a\n");
+	expect_control(b.path, "/a", "");
+	bench_close(&b);
+	bench_open(&b, "[control]\nsocket = /a\n[proxy]\nworkers = x\ny\n");
+	expect_control(b.path, "/a", "has errors");
+	bench_close(&b);
+	expect_control(NULL, fallback, "");
+	expect_control("/nonexistent/f.conf", fallback,
+	    "/nonexistent/f.conf: cannot be read: ");
+	expect_control("/tmp", fallback, "/tmp: cannot be read: ");
 }
 
 /* More than is read at once. */
