@@ -371,6 +371,29 @@ Test(session_course, an_idle_relay_ends_when_that_is_wanted)
 	fixture_free(f, CLOSE_IDLE_TIMEOUT);
 }
 
+static void
+expect_first_try(struct fixture *f, uint64_t connect_ms, int timeout_ms)
+{
+	const struct resolver_options *o;
+
+	session_env_fini(&f->env);
+	f->config.connect_ms = connect_ms;
+	cr_assert_eq(session_env_init(&f->env), 0);
+	o = fake_resolver_options(f->env.resolver);
+	cr_expect_eq(o->timeout_ms, timeout_ms);
+	cr_expect_eq(o->tries, 3);
+}
+
+Test(session_course, a_name_server_is_asked_within_the_time_for_connecting)
+{
+	struct fixture *f = fixture_new();
+
+	expect_first_try(f, 100, 12);
+	expect_first_try(f, 10000, 1250);
+	expect_first_try(f, 3600000, 5000);
+	fixture_free(f, CLOSE_NONE);
+}
+
 Test(session_course, an_environment_without_memory_leaves_nothing)
 {
 	struct fixture *f = fixture_new();
