@@ -514,6 +514,9 @@ init(struct master *m, const char *path)
 	log_init(&m->log, fd, LOG_LEVEL_INFO,
 	    log_style_of(STDERR_FILENO, getenv("JOURNAL_STREAM")));
 	signal(SIGPIPE, SIG_IGN);
+	/* Without a meaning, and what others take them for ends no session. */
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
 	m->base.log = &m->log;
 	m->base.descriptors = privileges_raise_descriptors();
 	m->shared = map_shared("fourfold-shared", sizeof(*m->shared));
