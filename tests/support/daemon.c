@@ -190,6 +190,10 @@ become_daemon(const struct daemon_setup *setup, const char *binary,
 		close(null);
 	if (setup->refuse_port_range && !faults_refuse_port_range())
 		_exit(125);
+	if (setup->refuse_threads && !faults_refuse_threads())
+		_exit(125);
+	if (setup->refuse_groups && !faults_refuse_groups())
+		_exit(125);
 	if (setup->files != 0 && !faults_limit_files(setup->files))
 		_exit(124);
 	execve(binary, (char *const *)(uintptr_t)argv, env);

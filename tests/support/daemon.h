@@ -25,8 +25,9 @@ struct daemon_setup {
 	/* The lines of [control]; NULL: a socket of its own, as
 	 * daemon_control() has it. */
 	const char *control;
-	bool refuse_port_range; /* faults.h */
-	unsigned long files;    /* RLIMIT_NOFILE, faults.h */
+	/* faults.h */
+	bool refuse_port_range, refuse_threads, refuse_groups;
+	unsigned long files; /* RLIMIT_NOFILE, faults.h */
 };
 
 /* Starts it and waits until it is ready. */
