@@ -217,7 +217,7 @@ start(struct master *m)
 		reign_free(r);
 		return fail_start(m, &errors, error == -EINVAL ? 2 : 1);
 	}
-	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "start_failed", "reason");
+	lines_log(&errors, &m->log, LOG_LEVEL_WARNING, "start_warning", "msg");
 	start_children(m, r);
 	return 0;
 }
@@ -270,7 +270,7 @@ reload(struct master *m)
 		reload_failed(m, r, &errors);
 		return;
 	}
-	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "reload_failed", "reason");
+	lines_log(&errors, &m->log, LOG_LEVEL_WARNING, "reload_warning", "msg");
 	sockets_commit(&m->reign->sockets);
 	control_close(&m->reign->control, &r->control);
 	old = m->reign;
