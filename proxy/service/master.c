@@ -104,6 +104,16 @@ start_children(struct master *m, struct reign *r)
 }
 
 static void
+log_identity(struct master *m, const struct reign *r)
+{
+	if (r->identity.unwanted)
+		log_event(&m->log, LOG_LEVEL_WARNING, "workers_are_root",
+		    "this root may not become another user, so the workers "
+		    "stay root; start Fourfold as another user, or with "
+		    "CAP_SETUID and CAP_SETGID");
+}
+
+static void
 log_listening(struct master *m, const struct reign *r)
 {
 	for (size_t i = 0; i < r->sockets.count; i++) {
@@ -218,6 +228,7 @@ start(struct master *m)
 		return fail_start(m, &errors, error == -EINVAL ? 2 : 1);
 	}
 	lines_log(&errors, &m->log, LOG_LEVEL_WARNING, "start_warning", "msg");
+	log_identity(m, r);
 	start_children(m, r);
 	return 0;
 }

@@ -132,7 +132,8 @@ daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 	IT_MUST(f != NULL, "%s: %s", path, strerror(errno));
 	/* The user who runs the test: so workers stay traceable, which
 	 * LeakSanitizer needs. */
-	fprintf(f, "[proxy]\nuser = %s\n%s\n%s\n", it_user(),
+	fprintf(f, "[proxy]\nuser = %s\n%s\n%s\n",
+	    setup->user ? setup->user : it_user(),
 	    setup->proxy != NULL ? setup->proxy : "",
 	    setup->config != NULL ? setup->config
 				  : "[listen default]\naddress=127.0.0.1:0\n");

@@ -19,6 +19,7 @@ struct daemon;
 /* All may be absent. */
 struct daemon_setup {
 	const char *binary; /* NULL: the build under test */
+	const char *user;   /* NULL: who runs this */
 	const char *proxy;  /* further lines of [proxy] */
 	/* The other sections; NULL: one listener on 127.0.0.1, any port. */
 	const char *config;
