@@ -108,7 +108,9 @@ rules_judge(const struct rules_host *host, const struct addr *client,
 
 	must(target->family == ADDR_V4 || target->family == ADDR_V6);
 	v = judge_form(host, here, &wrapped);
-	return v != RULES_ALLOW ? v : judge_form(host, here, &plain);
+	if (v != RULES_ALLOW || addr_equal(&wrapped, &plain))
+		return v;
+	return judge_form(host, here, &plain);
 }
 
 const char *

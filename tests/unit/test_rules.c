@@ -211,6 +211,36 @@ Test(rules, a_listener_may_be_on_any_address)
 	    "own_listener");
 }
 
+static bool
+count_look(void *arg, const struct addr *a)
+{
+	(void)a;
+	++*(unsigned *)arg;
+	return false;
+}
+
+/* How often this host's addresses are looked through. */
+static unsigned
+looks_at(const char *target)
+{
+	unsigned looks = 0;
+	struct rules_host host = { NULL, 0, count_look, count_look, &looks };
+	struct addr client = parse(ELSEWHERE), t = parse(target);
+
+	cr_expect_eq(rules_judge(&host, &client, &t), RULES_ALLOW);
+	return looks;
+}
+
+Test(rules, what_has_one_form_is_judged_once)
+{
+	unsigned once = looks_at("203.0.113.9:443");
+
+	cr_expect_eq(looks_at("[2001:db8:9::9]:443"), once);
+	cr_expect_eq(looks_at("[::ffff:203.0.113.9]:443"), once);
+	cr_expect_eq(looks_at("[64:ff9b::203.0.113.9]:443"), 2 * once);
+	cr_expect_eq(once, 2);
+}
+
 Test(rules, each_listener_counts)
 {
 	struct addr l[] = { parse("127.0.0.1:1080"), parse("127.0.0.1:1081"),
