@@ -34,6 +34,9 @@
 /* How old what we know of this host's addresses may be. */
 #define HOSTNET_AGE_MS 1000
 
+/* That they cannot be read is told so often. */
+#define HOSTNET_TELL_MS 60000
+
 enum alive {
 	ALIVE_NOTHING,
 	ALIVE_LOGIN,
@@ -642,6 +645,19 @@ session_kill(struct session_env *env, uint64_t id)
 
 /* ---- what sessions share ---- */
 
+static void
+tell_hostnet_failed(struct session_env *env, int error)
+{
+	uint64_t now_ms = loop_now(env->loop);
+
+	if (env->hostnet_told_ms != 0 &&
+	    now_ms - env->hostnet_told_ms < HOSTNET_TELL_MS)
+		return;
+	env->hostnet_told_ms = now_ms;
+	log_event(env->log, LOG_LEVEL_ERROR, "hostnet",
+	    "this host's addresses cannot be read: %s", strerror(-error));
+}
+
 static struct hostnet *
 fresh_hostnet(struct session_env *env)
 {
@@ -649,9 +665,7 @@ fresh_hostnet(struct session_env *env)
 	    hostnet_refresh(&env->hostnet, loop_now(env->loop), HOSTNET_AGE_MS);
 
 	if (error != 0)
-		log_event(env->log, LOG_LEVEL_ERROR, "hostnet",
-		    "this host's addresses cannot be read: %s",
-		    strerror(-error));
+		tell_hostnet_failed(env, error);
 	return &env->hostnet;
 }
 

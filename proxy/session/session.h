@@ -43,6 +43,7 @@ struct session_env {
 	struct stats *stats;
 	struct rules_host rules;
 	struct hostnet hostnet;
+	uint64_t hostnet_told_ms; /* when its last failure was; 0: never */
 	struct timeout_class early, handshake, connecting, lingering, settle,
 	    half_closed, idle;
 	struct list sessions;

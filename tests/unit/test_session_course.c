@@ -3,6 +3,7 @@
  * What a session goes through beyond single events (test_session.c), and then
  * any order of them.
  */
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -369,6 +371,39 @@ Test(session_course, an_idle_relay_ends_when_that_is_wanted)
 	cr_expect(fixture_is_closed(f));
 	cr_expect_eq(pairs_look(f->target, PAIRS_RESET), PAIRS_RESET);
 	fixture_free(f, CLOSE_IDLE_TIMEOUT);
+}
+
+/* How many bytes more the log has when 100 targets are judged while this host's
+ * addresses cannot be read. */
+static off_t
+told_of_hostnet(struct fixture *f, uint64_t now_ms)
+{
+	struct addr a = addr_v4(0xcb007109, 80);
+	off_t before = lseek(f->log.fd, 0, SEEK_END);
+	struct rlimit usual, none = { 0 };
+	bool local = true;
+
+	must(getrlimit(RLIMIT_NOFILE, &usual) == 0);
+	none.rlim_max = usual.rlim_max;
+	must(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	f->loop.now_ms = now_ms;
+	for (unsigned i = 0; i < 100; i++)
+		local &= f->env.rules.is_local(f->env.rules.arg, &a);
+	must(setrlimit(RLIMIT_NOFILE, &usual) == 0);
+	cr_expect(local, "what is not known is not permitted");
+	return lseek(f->log.fd, 0, SEEK_END) - before;
+}
+
+Test(session_course, that_addresses_cannot_be_read_is_told_once_a_minute)
+{
+	struct fixture *f = fixture_new();
+	off_t line = told_of_hostnet(f, 1000);
+
+	cr_expect_gt(line, 0);
+	cr_expect_lt(line, 200, "one line");
+	cr_expect_eq(told_of_hostnet(f, 60999), 0);
+	cr_expect_eq(told_of_hostnet(f, 61000), line);
+	fixture_free(f, CLOSE_NONE);
 }
 
 static void
