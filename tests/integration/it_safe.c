@@ -61,7 +61,8 @@ Test(safe, nobody_reaches_what_is_never_a_target)
 		"169.254.0.1", "::", "ff02::1", "fe80::1", "::ffff:0.0.0.0",
 		"::ffff:169.254.169.254", "64:ff9b::169.254.169.254",
 		"64:ff9b::224.0.0.1", "2002:a9fe:a9fe::1",
-		"2002:e000:1::", "::169.254.169.254" };
+		"2002:e000:1::", "::169.254.169.254", "100.100.100.200",
+		"fd00:ec2::254", "64:ff9b:1::169.254.169.254" };
 	struct daemon *d = daemon_start(&(struct daemon_setup){ 0 });
 	struct addr proxy = daemon_address(d, "default");
 
