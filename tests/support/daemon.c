@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -193,7 +194,7 @@ become_daemon(const struct daemon_setup *setup, const char *binary,
 		_exit(125);
 	if (setup->refuse_threads && !faults_refuse_threads())
 		_exit(125);
-	if (setup->refuse_groups && !faults_refuse_groups())
+	if (setup->refuse_groups && !faults_refuse_call(SYS_setgroups, EPERM))
 		_exit(125);
 	if (setup->files != 0 && !faults_limit_files(setup->files))
 		_exit(124);

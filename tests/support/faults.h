@@ -15,9 +15,8 @@ MUST_USE bool faults_refuse_port_range(void);
 /* No process starts a second thread from now on: EAGAIN. */
 MUST_USE bool faults_refuse_threads(void);
 
-/* setgroups() fails with EPERM from now on, as for the root of a user namespace
- * that its maker denied it. */
-MUST_USE bool faults_refuse_groups(void);
+/* This system call (SYS_...) fails with `error` from now on. */
+MUST_USE bool faults_refuse_call(uint32_t number, uint16_t error);
 
 /* Descriptors a process, soft and hard. */
 MUST_USE bool faults_limit_files(unsigned long files);
