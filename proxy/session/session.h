@@ -38,7 +38,7 @@ struct session_env {
 	struct dialer dialer;
 	struct relays relays;
 	struct resolver *resolver;
-	struct login_service *logins; /* NULL when there are no users */
+	struct login_service *logins; /* with or without users */
 	struct quota *quota;          /* NULL: nobody's sessions are counted */
 	struct stats *stats;
 	struct rules_host rules;
