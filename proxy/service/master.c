@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -504,6 +505,18 @@ on_pass(void *arg)
 		loop_come_back(&m->loop);
 }
 
+/* Where whoever gave us the descriptor writes to the same file, it goes on
+ * behind our lines, not over them. */
+static void
+append_to_file(int fd)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags != -1 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		(void)fcntl(fd, F_SETFL, flags | O_APPEND);
+}
+
 /* A log that blocks must not stop the workers: our own description of the same
  * file, so that the flag does not reach whoever gave us the descriptor. Of a
  * socket there is none to be had; log sees to that. */
@@ -521,6 +534,7 @@ init(struct master *m, const char *path)
 {
 	int fd = own_stderr();
 
+	append_to_file(STDERR_FILENO);
 	*m = (struct master){ .path = path };
 	log_init(&m->log, fd, LOG_LEVEL_INFO,
 	    log_style_of(STDERR_FILENO, getenv("JOURNAL_STREAM")));
