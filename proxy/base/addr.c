@@ -409,10 +409,33 @@ addr_unmap(const struct addr *a)
 	return *a;
 }
 
+/*
+ * The local network says how long its prefix is, /48 to /96, and that says
+ * where the address is: behind it are zeros, and bits 64 to 71 are none of its
+ * (RFC 6052, 2.2).
+ */
+static struct addr
+unwrap_local_nat64(const struct addr *a)
+{
+	static const uint8_t places[][4] = { { 6, 7, 9, 10 }, { 7, 9, 10, 11 },
+		{ 9, 10, 11, 12 }, { 12, 13, 14, 15 } };
+	size_t end = sizeof(a->ip), place = 0;
+	uint8_t ip[4];
+
+	while (end > 0 && a->ip[end - 1] == 0)
+		end--;
+	while (places[place][3] + 1u < end)
+		place++;
+	for (size_t i = 0; i < sizeof(ip); i++)
+		ip[i] = a->ip[places[place][i]];
+	return addr_from_bytes(ADDR_V4, ip, a->port);
+}
+
 struct addr
 addr_unwrap(const struct addr *a)
 {
 	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+	static const uint8_t local_nat64[6] = { 0x00, 0x64, 0xff, 0x9b, 0, 1 };
 	static const uint8_t compatible[12] = { 0 };
 	static const uint8_t sixtofour[2] = { 0x20, 0x02 };
 	struct addr plain = addr_unmap(a);
@@ -421,6 +444,8 @@ addr_unwrap(const struct addr *a)
 		return plain;
 	if (in_prefix(a, nat64, sizeof(nat64)))
 		return addr_from_bytes(ADDR_V4, a->ip + 12, a->port);
+	if (in_prefix(a, local_nat64, sizeof(local_nat64)))
+		return unwrap_local_nat64(a);
 	if (in_prefix(a, sixtofour, sizeof(sixtofour)))
 		return addr_from_bytes(ADDR_V4, a->ip + 2, a->port);
 	/* ::1 and :: are themselves; the rest of ::/96 is IPv4-compatible. */

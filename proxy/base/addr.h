@@ -80,7 +80,8 @@ struct addr addr_unmap(const struct addr *a);
 
 /*
  * The IPv4 address that a translator or tunnel makes of `a`: inside
- * ::ffff:0:0/96, ::/96, 64:ff9b::/96 (RFC 6052), 2002::/16 (RFC 3056).
+ * ::ffff:0:0/96, ::/96, 64:ff9b::/96 (RFC 6052), 64:ff9b:1::/48 (RFC 8215),
+ * 2002::/16 (RFC 3056).
  * Otherwise `a` itself. For judging, not for dialling.
  */
 struct addr addr_unwrap(const struct addr *a);

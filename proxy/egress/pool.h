@@ -51,7 +51,7 @@ struct pool_rules {
 	uint8_t users_limited;  /* some user has a share or a reserve */
 	uint32_t cooldown_ms;   /* of a slot that we closed first */
 	uint32_t reserved;      /* slots of a target, for users, in all */
-	uint64_t users_version; /* grows when a user's part changes */
+	uint64_t users_version; /* a hash of the users' parts */
 };
 
 struct pool_range {

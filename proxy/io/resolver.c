@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "io/resolver.h"
 
+#include <sys/random.h>
+
 #include <ares.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -9,7 +11,9 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
+#include "base/hash.h"
 #include "base/list.h"
+#include "policy/quota.h"
 
 /*
  * c-ares draws query numbers of 16 bits until it hits one that is free: with
@@ -38,6 +42,9 @@
 /* A name in a SOCKS5 request has 255 bytes at most. */
 #define NAME_TEXT_MAX 256
 
+#define BUCKETS 1024
+#define CLIENTS 65536
+
 struct resolver {
 	struct event_base *base;
 	ares_channel channel;
@@ -45,10 +52,17 @@ struct resolver {
 	struct event deliver; /* the next pass, while `ready` has members */
 	struct list sockets;
 	struct list ready; /* resolves with a result, not yet told */
-	size_t pending;    /* resolves in c-ares' hands, cancelled or not */
+	size_t pending;    /* queries, whether anybody waits for them or not */
 	unsigned starts;   /* each STARTS_PER_READth reads */
 	size_t live;       /* resolves that somebody has a handle of */
+	uint64_t key[2];   /* of the hashes */
+	unsigned client_bits_v4, client_bits_v6;
+	struct query *buckets[BUCKETS]; /* by the name's hash */
+	/* Queries of each client, by its hash: one in CLIENTS shares its number
+	 * with a given other one. */
+	uint16_t clients[CLIENTS];
 };
+_Static_assert(PENDING_MAX <= UINT16_MAX, "they fit into resolver.clients");
 
 /* A socket of c-ares, from its first use to its end. */
 struct socket {
@@ -58,10 +72,20 @@ struct socket {
 	struct event event;
 };
 
+/* A name in c-ares' hands, which do not let go of it before its time. */
+struct query {
+	struct query *next; /* in its bucket */
+	struct resolver *resolver;
+	struct list resolves; /* who waits for it; none: all were cancelled */
+	uint64_t hash;        /* of the name */
+	uint16_t *client;     /* the number of who asked first */
+	char name[];
+};
+
 struct resolve {
 	struct resolver *resolver;
-	struct link ready;     /* linked: c-ares is done with it */
-	resolve_done_fn *done; /* NULL: cancelled, c-ares still has it */
+	struct link link; /* in its query, or in `ready` */
+	resolve_done_fn *done;
 	void *arg;
 	uint16_t port;
 	enum resolve_result result;
@@ -80,8 +104,7 @@ deliver_ready(struct resolver *r)
 	list_init(&now);
 	list_move_all(&now, &r->ready);
 	while ((l = list_first(&now)) != NULL) {
-		struct resolve *resolve =
-		    container_of(l, struct resolve, ready);
+		struct resolve *resolve = container_of(l, struct resolve, link);
 
 		link_remove(l);
 		r->live--;
@@ -103,7 +126,7 @@ static void
 add_ready(struct resolve *resolve, enum resolve_result result)
 {
 	resolve->result = result;
-	list_append(&resolve->resolver->ready, &resolve->ready);
+	list_append(&resolve->resolver->ready, &resolve->link);
 }
 
 static void
@@ -256,21 +279,10 @@ result_of(int status)
 	}
 }
 
-/* c-ares calls it once a request, also when it is destroyed, and also from
- * inside ares_getaddrinfo(). */
 static void
-on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+finish(struct resolve *resolve, enum resolve_result result,
+    const struct ares_addrinfo *info)
 {
-	struct resolve *resolve = arg;
-	enum resolve_result result = result_of(status);
-
-	(void)timeouts;
-	resolve->resolver->pending--;
-	if (resolve->done == NULL) {
-		ares_freeaddrinfo(info);
-		free(resolve);
-		return;
-	}
 	for (struct ares_addrinfo_node *n = info == NULL ? NULL : info->nodes;
 	     n != NULL; n = n->ai_next) {
 		struct addr a;
@@ -278,10 +290,41 @@ on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 		if (addr_from_sockaddr(n->ai_addr, &a) == 0)
 			add_address(resolve, &a);
 	}
-	ares_freeaddrinfo(info);
 	if (result == RESOLVE_OK && resolve->count == 0)
 		result = RESOLVE_NOT_FOUND;
+	link_remove(&resolve->link);
 	add_ready(resolve, result);
+}
+
+static void
+query_free(struct query *q)
+{
+	struct resolver *r = q->resolver;
+	struct query **at = &r->buckets[q->hash % BUCKETS];
+
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	must(r->pending > 0 && *q->client > 0);
+	r->pending--;
+	--*q->client;
+	free(q);
+}
+
+/* c-ares calls it once a query, also when it is destroyed, and also from inside
+ * ares_getaddrinfo(). */
+static void
+on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	struct query *q = arg;
+	struct link *l;
+
+	(void)timeouts;
+	while ((l = list_first(&q->resolves)) != NULL)
+		finish(container_of(l, struct resolve, link), result_of(status),
+		    info);
+	query_free(q);
+	ares_freeaddrinfo(info);
 }
 
 static int
@@ -293,18 +336,18 @@ open_channel(struct resolver *r, const struct resolver_options *o)
 	int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_SOCK_RCVBUF;
 	int status;
 
-	if (o != NULL && o->timeout_ms > 0) {
+	if (o->timeout_ms > 0) {
 		options.timeout = o->timeout_ms;
 		mask |= ARES_OPT_TIMEOUTMS;
 	}
-	if (o != NULL && o->tries > 0) {
+	if (o->tries > 0) {
 		options.tries = o->tries;
 		mask |= ARES_OPT_TRIES;
 	}
 	status = ares_init_options(&r->channel, &options, mask);
 	if (status != ARES_SUCCESS)
 		return status;
-	if (o != NULL && o->servers != NULL)
+	if (o->servers != NULL)
 		status = ares_set_servers_ports_csv(r->channel, o->servers);
 	if (status != ARES_SUCCESS)
 		ares_destroy(r->channel);
@@ -319,11 +362,14 @@ resolver_new(struct event_base *base, const struct resolver_options *options)
 	if (r == NULL)
 		return NULL;
 	r->base = base;
+	r->client_bits_v4 = options->client_bits_v4;
+	r->client_bits_v6 = options->client_bits_v6;
 	list_init(&r->sockets);
 	list_init(&r->ready);
 	evtimer_assign(&r->timer, base, on_timer, r);
 	evtimer_assign(&r->deliver, base, on_deliver, r);
-	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
+	if (getrandom(r->key, sizeof(r->key), 0) != sizeof(r->key) ||
+	    ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
 		free(r);
 		return NULL;
 	}
@@ -341,7 +387,7 @@ resolver_free(struct resolver *r)
 	if (r == NULL)
 		return;
 	must(r->live == 0);
-	/* Ends each pending request, all of them cancelled, and each socket. */
+	/* Ends each query, for which nobody waits, and each socket. */
 	ares_destroy(r->channel);
 	must(r->pending == 0 && list_is_empty(&r->ready) &&
 	     list_is_empty(&r->sockets));
@@ -404,32 +450,97 @@ know(struct resolve *resolve, const char *name)
 	return true;
 }
 
+static uint64_t
+hash_name(const struct resolver *r, const char *name, size_t len)
+{
+	uint64_t word[3] = { len };
+
+	for (size_t at = 0; at < len; at += 2 * sizeof(*word)) {
+		size_t n = len - at;
+
+		word[1] = word[2] = 0;
+		memcpy(&word[1], name + at, n < 16 ? n : 16);
+		word[0] = hash_words(r->key, word);
+	}
+	return word[0];
+}
+
+static uint16_t *
+number_of_client(struct resolver *r, const struct addr *client)
+{
+	struct quota_subject s =
+	    quota_client(client, r->client_bits_v4, r->client_bits_v6);
+	uint64_t word[3] = { 0 };
+
+	_Static_assert(sizeof(s) <= sizeof(word), "it fits");
+	memcpy(word, &s, sizeof(s));
+	return &r->clients[hash_words(r->key, word) % CLIENTS];
+}
+
+static struct query *
+find_query(const struct resolver *r, const char *name, uint64_t hash)
+{
+	struct query *q = r->buckets[hash % BUCKETS];
+
+	while (q != NULL && (q->hash != hash || strcmp(q->name, name) != 0))
+		q = q->next;
+	return q;
+}
+
+static struct query *
+query_new(struct resolver *r, uint16_t *client, const char *name, uint64_t hash)
+{
+	size_t size = strlen(name) + 1;
+	struct query *q = malloc(sizeof(*q) + size);
+
+	if (q == NULL)
+		return NULL;
+	*q = (struct query){ .next = r->buckets[hash % BUCKETS],
+		.resolver = r,
+		.hash = hash,
+		.client = client };
+	list_init(&q->resolves);
+	memcpy(q->name, name, size);
+	r->buckets[hash % BUCKETS] = q;
+	r->pending++;
+	++*client;
+	return q;
+}
+
+/* Waits for the query for this name, which is begun where there is none. */
 static void
-ask(struct resolve *resolve, const char *name)
+ask(struct resolve *resolve, const struct addr *client, const char *name)
 {
 	struct resolver *r = resolve->resolver;
 	const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM };
+	uint64_t hash = hash_name(r, name, strlen(name));
+	uint16_t *number = number_of_client(r, client);
+	struct query *q = find_query(r, name, hash);
 
-	if (strchr(name, '%') != NULL) {
-		/* The zone of an address: no client names our interfaces. */
-		add_ready(resolve, RESOLVE_NOT_FOUND);
-	} else if (know(resolve, name)) {
-		add_ready(resolve, RESOLVE_OK);
-	} else if (r->pending >= PENDING_MAX) {
-		add_ready(resolve, RESOLVE_FAILED);
-	} else {
-		r->pending++;
-		ares_getaddrinfo(
-		    r->channel, name, NULL, &hints, on_addrinfo, resolve);
-		if (++r->starts % STARTS_PER_READ == 0)
-			read_sockets(r);
+	if (q != NULL) {
+		list_append(&q->resolves, &resolve->link);
+		return;
 	}
+	/* As many as are left to others: so some always are. */
+	if (*number >= PENDING_MAX - r->pending) {
+		add_ready(resolve, RESOLVE_BUSY);
+		return;
+	}
+	q = query_new(r, number, name, hash);
+	if (q == NULL) {
+		add_ready(resolve, RESOLVE_FAILED);
+		return;
+	}
+	list_append(&q->resolves, &resolve->link);
+	ares_getaddrinfo(r->channel, name, NULL, &hints, on_addrinfo, q);
+	if (++r->starts % STARTS_PER_READ == 0)
+		read_sockets(r);
 }
 
 struct resolve *
-resolve_start(struct resolver *r, const char *name, uint16_t port,
-    resolve_done_fn *done, void *arg)
+resolve_start(struct resolver *r, const struct addr *client, const char *name,
+    uint16_t port, resolve_done_fn *done, void *arg)
 {
 	struct resolve *resolve = calloc(1, sizeof(*resolve));
 	const struct timeval at_once = { 0 };
@@ -437,12 +548,18 @@ resolve_start(struct resolver *r, const char *name, uint16_t port,
 	if (resolve == NULL)
 		return NULL;
 	resolve->resolver = r;
-	link_init(&resolve->ready);
+	link_init(&resolve->link);
 	resolve->done = done;
 	resolve->arg = arg;
 	resolve->port = port;
 	r->live++;
-	ask(resolve, name);
+	if (strchr(name, '%') != NULL)
+		/* The zone of an address: no client names our interfaces. */
+		add_ready(resolve, RESOLVE_NOT_FOUND);
+	else if (know(resolve, name))
+		add_ready(resolve, RESOLVE_OK);
+	else
+		ask(resolve, client, name);
 	arm_timer(r);
 	/* Others may have become ready as well: so it is `ready` that is
 	 * looked at, not this resolve. */
@@ -460,10 +577,6 @@ resolve_cancel(struct resolve **resolve)
 		return;
 	*resolve = NULL;
 	it->resolver->live--;
-	if (link_is_linked(&it->ready)) {
-		link_remove(&it->ready);
-		free(it);
-	} else {
-		it->done = NULL;
-	}
+	link_remove(&it->link);
+	free(it);
 }

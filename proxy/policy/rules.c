@@ -11,13 +11,52 @@ is_multicast(const struct addr *a)
 	return a->ip[0] == 0xff;
 }
 
-/* 169.254.0.0/16, where clouds keep their metadata services, and fe80::/10. */
+/* 169.254.0.0/16 and fe80::/10, where most clouds keep their metadata. */
 static bool
 is_link_local(const struct addr *a)
 {
 	if (a->family == ADDR_V4)
 		return a->ip[0] == 169 && a->ip[1] == 254;
 	return a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;
+}
+
+#define V4(...)                                                       \
+	{                                                             \
+		.base = { .family = ADDR_V4, .ip = { __VA_ARGS__ } }, \
+		.bits = 32                                            \
+	}
+#define V6(n, ...)                                                    \
+	{                                                             \
+		.base = { .family = ADDR_V6, .ip = { __VA_ARGS__ } }, \
+		.bits = (n)                                           \
+	}
+
+/* Where the other clouds have it, and what else tells an instance's secrets. */
+static bool
+is_metadata(const struct addr *a)
+{
+	static const struct prefix services[] = {
+		V4(100, 100, 100, 200), /* Alibaba */
+		V4(168, 63, 129, 16),   /* Azure */
+		V4(192, 0, 0, 192),     /* Oracle, Classic */
+		/* Amazon: fd00:ec2::/32 */
+		V6(32, 0xfd, 0x00, 0x0e, 0xc2),
+		/* Google: fd20:ce::254 */
+		V6(128, 0xfd, 0x20, 0x00, 0xce, [14] = 0x02, 0x54),
+		/* Oracle: fd00:c1::a9fe:a9fe */
+		V6(128, 0xfd, 0x00, 0x00, 0xc1, [12] = 0xa9, 0xfe, 0xa9, 0xfe),
+		/* Alibaba: fd00:100::100:200 */
+		V6(128, 0xfd, 0x00, 0x01, 0x00, [12] = 0x01, 0x00, 0x02, 0x00),
+		/* Scaleway: fd00:42::42 */
+		V6(128, 0xfd, 0x00, 0x00, 0x42, [15] = 0x42),
+		/* Akamai: fd00:a9fe:a9fe::1 */
+		V6(128, 0xfd, 0x00, 0xa9, 0xfe, 0xa9, 0xfe, [15] = 0x01),
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(services); i++)
+		if (prefix_contains(&services[i], a))
+			return true;
+	return false;
 }
 
 /* 0.0.0.0/8 is "this network" (RFC 1122): Linux takes 0.0.0.0 for itself. */
@@ -76,7 +115,8 @@ judge_form(
     const struct rules_host *host, bool client_here, const struct addr *target)
 {
 	if (is_unspecified(target) || is_multicast(target) ||
-	    is_link_local(target) || is_broadcast(host, target))
+	    is_link_local(target) || is_metadata(target) ||
+	    is_broadcast(host, target))
 		return RULES_NEVER;
 	if (is_listener(host, target))
 		return RULES_LISTENER;
@@ -108,7 +148,9 @@ rules_judge(const struct rules_host *host, const struct addr *client,
 
 	must(target->family == ADDR_V4 || target->family == ADDR_V6);
 	v = judge_form(host, here, &wrapped);
-	return v != RULES_ALLOW ? v : judge_form(host, here, &plain);
+	if (v != RULES_ALLOW || addr_equal(&wrapped, &plain))
+		return v;
+	return judge_form(host, here, &plain);
 }
 
 const char *

@@ -4,7 +4,7 @@
  * before there are any of the operator's: safe by default.
  *
  * Judged on the address that will be dialled, after names were resolved and
- * IPv4-mapped, NAT64 and 6to4 forms unwrapped (every form of it is judged).
+ * IPv4-mapped, NAT64 and 6to4 forms unwrapped (both forms of it are judged).
  */
 #ifndef FOURFOLD_RULES_H
 #define FOURFOLD_RULES_H
@@ -24,8 +24,8 @@ struct rules_host {
 
 enum rules_verdict {
 	RULES_ALLOW,
-	RULES_NEVER,    /* 0.0.0.0/8, ::, multicast, broadcast, link-local
-			   and so the metadata address */
+	RULES_NEVER,    /* 0.0.0.0/8, ::, multicast, broadcast, link-local,
+			   and where clouds keep their metadata services */
 	RULES_LISTENER, /* one of Fourfold's own listeners */
 	RULES_HOST,     /* loopback or own address, and the client is not on
 			   loopback */

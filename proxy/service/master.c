@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,16 @@ start_children(struct master *m, struct reign *r)
 	m->base.slots = reign_slots(&m->base, r);
 	crew_start(&m->crew, &r->order, m->base.slots);
 	start_observer(m, r);
+}
+
+static void
+log_identity(struct master *m, const struct reign *r)
+{
+	if (r->identity.unwanted)
+		log_event(&m->log, LOG_LEVEL_WARNING, "workers_are_root",
+		    "this root may not become another user, so the workers "
+		    "stay root; start Fourfold as another user, or with "
+		    "CAP_SETUID and CAP_SETGID");
 }
 
 static void
@@ -217,7 +228,8 @@ start(struct master *m)
 		reign_free(r);
 		return fail_start(m, &errors, error == -EINVAL ? 2 : 1);
 	}
-	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "start_failed", "reason");
+	lines_log(&errors, &m->log, LOG_LEVEL_WARNING, "start_warning", "msg");
+	log_identity(m, r);
 	start_children(m, r);
 	return 0;
 }
@@ -270,7 +282,7 @@ reload(struct master *m)
 		reload_failed(m, r, &errors);
 		return;
 	}
-	lines_log(&errors, &m->log, LOG_LEVEL_ERROR, "reload_failed", "reason");
+	lines_log(&errors, &m->log, LOG_LEVEL_WARNING, "reload_warning", "msg");
 	sockets_commit(&m->reign->sockets);
 	control_close(&m->reign->control, &r->control);
 	old = m->reign;
@@ -493,6 +505,18 @@ on_pass(void *arg)
 		loop_come_back(&m->loop);
 }
 
+/* Where whoever gave us the descriptor writes to the same file, it goes on
+ * behind our lines, not over them. */
+static void
+append_to_file(int fd)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags != -1 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		(void)fcntl(fd, F_SETFL, flags | O_APPEND);
+}
+
 /* A log that blocks must not stop the workers: our own description of the same
  * file, so that the flag does not reach whoever gave us the descriptor. Of a
  * socket there is none to be had; log sees to that. */
@@ -510,10 +534,14 @@ init(struct master *m, const char *path)
 {
 	int fd = own_stderr();
 
+	append_to_file(STDERR_FILENO);
 	*m = (struct master){ .path = path };
 	log_init(&m->log, fd, LOG_LEVEL_INFO,
 	    log_style_of(STDERR_FILENO, getenv("JOURNAL_STREAM")));
 	signal(SIGPIPE, SIG_IGN);
+	/* Without a meaning, and what others take them for ends no session. */
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
 	m->base.log = &m->log;
 	m->base.descriptors = privileges_raise_descriptors();
 	m->shared = map_shared("fourfold-shared", sizeof(*m->shared));

@@ -24,6 +24,17 @@ look_up(const char *name, struct identity *out)
 	return 0;
 }
 
+/* Those we have are set once more. */
+static bool
+may_set_groups(void)
+{
+	gid_t groups[1024];
+	int count = getgroups(ARRAY_LEN(groups), groups);
+
+	return count < 0 || setgroups((size_t)count, groups) == 0 ||
+	       errno != EPERM;
+}
+
 int
 privileges_find(const char *user, struct identity *out)
 {
@@ -39,10 +50,11 @@ privileges_find(const char *user, struct identity *out)
 		    look_up("fourfold", &id) == 0 ? 0 : look_up("nobody", &id);
 	if (error != 0)
 		return error;
-	id.chosen = user[0] == '\0';
 	id.change = id.name[0] != '\0' && id.uid != geteuid();
 	if (id.change && geteuid() != 0)
 		return -EPERM;
+	if (id.change && user[0] == '\0' && !may_set_groups())
+		id = (struct identity){ .unwanted = true };
 	*out = id;
 	return 0;
 }
@@ -52,9 +64,8 @@ privileges_drop(const struct identity *id)
 {
 	if (!id->change)
 		return 0;
-	if (initgroups(id->name, id->gid) != 0)
-		return id->chosen && errno == EPERM ? 0 : -errno;
-	if (setgid(id->gid) != 0 || setuid(id->uid) != 0)
+	if (initgroups(id->name, id->gid) != 0 || setgid(id->gid) != 0 ||
+	    setuid(id->uid) != 0)
 		return -errno;
 	return setuid(0) == 0 ? -EPERM : 0;
 }

@@ -10,8 +10,8 @@
 #include "base/base.h"
 
 struct identity {
-	bool change; /* false: stay who we are */
-	bool chosen; /* by auto, not by the operator */
+	bool change;   /* false: stay who we are */
+	bool unwanted; /* we stay root since there is no other way */
 	uid_t uid;
 	gid_t gid;
 	char name[33];
@@ -19,13 +19,13 @@ struct identity {
 
 /*
  * `user` "" is auto: when we are root, "fourfold" if there is such a user, else
- * "nobody"; otherwise unchanged. -ENOENT: no such user; -EPERM: we are not root
- * and not that user.
+ * "nobody"; otherwise unchanged, as is a root that may not set its groups (of a
+ * user namespace without others, or without CAP_SETGID). -ENOENT: no such user;
+ * -EPERM: we are not root and not that user.
  */
 MUST_USE int privileges_find(const char *user, struct identity *out);
 
-/* Becomes that user for good. A root that may not change (of a user namespace
- * without that user) stays what it is when the choice was ours. */
+/* Becomes that user for good. */
 MUST_USE int privileges_drop(const struct identity *identity);
 
 /* Raises the limit of descriptors as far as is allowed; what it is then. */

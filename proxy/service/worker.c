@@ -429,8 +429,11 @@ worker_init(struct worker *w, const struct worker_setup *setup)
 		.on_end = on_session_end,
 		.on_end_arg = w };
 	error = session_env_init(&w->env);
-	if (error == 0)
-		error = make_doors(w);
+	if (error != 0) {
+		w->env.loop = NULL; /* nothing of it is left to end */
+		return error;
+	}
+	error = make_doors(w);
 	if (error == 0)
 		error = make_gates(w);
 	if (error == 0) {

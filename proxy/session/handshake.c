@@ -13,9 +13,14 @@
 
 #include "session/session_impl.h"
 
-/* A client's handshake and what it sends ahead of the reply: read and kept at
- * most. What is beyond stays in the kernel until the target is there. */
-#define AHEAD_BYTES (16 * 1024)
+/*
+ * A client's handshake and what it sends ahead of the reply: read and kept at
+ * most. What is beyond stays in the kernel until the target is there. The limit
+ * for all slow readers does not count it, so it is little: the longest message,
+ * or a request and the hello of TLS behind it.
+ */
+#define AHEAD_BYTES 2048
+_Static_assert(AHEAD_BYTES > SOCKS5_MESSAGE_MAX, "each message can be read");
 
 static void advance(struct session *s, const uint8_t *bytes, size_t len);
 

@@ -52,6 +52,7 @@
 	X(ADDRESS_TYPE, "address_type", SOCKS5_ADDRESS_UNSUPPORTED, INFO)      \
 	X(NAME_NOT_FOUND, "name_not_found", SOCKS5_HOST_UNREACHABLE, INFO)     \
 	X(RESOLVE_FAILED, "resolve_failed", SOCKS5_HOST_UNREACHABLE, INFO)     \
+	X(RESOLVE_BUSY, "resolve_busy", SOCKS5_FAILURE, INFO)                  \
 	X(DENIED, "denied", SOCKS5_NOT_ALLOWED, INFO)                          \
 	X(TARGET_FULL, "target_full", SOCKS5_FAILURE, WARNING)                 \
 	X(QUEUE_FULL, "queue_full", SOCKS5_FAILURE, WARNING)                   \

@@ -19,11 +19,12 @@
 
 #include "base/list.h"
 #include "policy/auth.h"
+#include "policy/quota.h"
 
 /* Checks that wait for the thread: some three seconds of work. */
 #define QUEUE_MAX 64
 
-/* How many of them one client address may have. */
+/* How many of them one client may have. */
 #define CLIENT_QUEUE_MAX 8
 
 /* RFC 1929 has one byte for the length of each. */
@@ -55,11 +56,11 @@ struct check {
 		CHECK_FINISHED,
 	} state;
 	uint8_t mac[MAC_BYTES];
-	struct addr client; /* who asked first; port 0 */
-	size_t user;        /* whose hash is verified */
-	const char *hash;   /* NULL: there is no user at all */
-	bool known;         /* else the result is wrong, whatever is verified */
-	bool right;         /* valid when FINISHED */
+	struct quota_subject client; /* who asked first */
+	size_t user;                 /* whose hash is verified */
+	const char *hash;            /* NULL: there is no user at all */
+	bool known; /* else the result is wrong, whatever is verified */
+	bool right; /* valid when FINISHED */
 	size_t password_len;
 	char password[FIELD_MAX];
 };
@@ -480,7 +481,8 @@ check_new(struct login_service *s, const struct claim *claim,
 	link_init(&c->link);
 	list_init(&c->logins);
 	memcpy(c->mac, id->mac, MAC_BYTES);
-	c->client = claim->client;
+	c->client = quota_client(&claim->client, s->config->client_bits_v4,
+	    s->config->client_bits_v6);
 	c->known = id->known;
 	c->user = id->user;
 	if (!c->known && s->config->user_count != 0)
@@ -509,9 +511,9 @@ find_check(struct login_service *s, const uint8_t *mac)
 	return NULL;
 }
 
-/* Has the client address its part of the queue, and more to ask? */
+/* Has the client its part of the queue, and more to ask? */
 static bool
-is_greedy(struct login_service *s, const struct addr *client)
+is_greedy(struct login_service *s, const struct quota_subject *client)
 {
 	struct link *link, *following;
 	unsigned n = 0;
@@ -519,8 +521,8 @@ is_greedy(struct login_service *s, const struct addr *client)
 	if (client->family == ADDR_NONE)
 		return false;
 	LIST_EACH_SAFE (link, following, &s->checks)
-		n += addr_equal_ip(
-		    &container_of(link, struct check, same)->client, client);
+		n += memcmp(&container_of(link, struct check, same)->client,
+			 client, sizeof(*client)) == 0;
 	return n > CLIENT_QUEUE_MAX;
 }
 

@@ -40,9 +40,10 @@ bool login_is_known(struct login_service *service, const char *user,
     size_t user_len, const char *password, size_t password_len, size_t *index);
 
 /*
- * Copies user and password (wiped when done). NULL: no memory. A client address
- * has few places in the queue, so that one that guesses does not keep others
- * out; a client on a unix socket (family NONE) has as many as there are.
+ * Copies user and password (wiped when done). NULL: no memory. A client, which
+ * is all addresses that the quotas take for one, has few places in the queue,
+ * so that one that guesses does not keep others out; those on unix sockets
+ * (family NONE) have as many as there are.
  */
 struct login *login_start(struct login_service *service,
     const struct addr *client, const char *user, size_t user_len,

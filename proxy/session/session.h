@@ -38,11 +38,12 @@ struct session_env {
 	struct dialer dialer;
 	struct relays relays;
 	struct resolver *resolver;
-	struct login_service *logins; /* NULL when there are no users */
+	struct login_service *logins; /* with or without users */
 	struct quota *quota;          /* NULL: nobody's sessions are counted */
 	struct stats *stats;
 	struct rules_host rules;
 	struct hostnet hostnet;
+	uint64_t hostnet_told_ms; /* when its last failure was; 0: never */
 	struct timeout_class early, handshake, connecting, lingering, settle,
 	    half_closed, idle;
 	struct list sessions;

@@ -6,6 +6,7 @@
 
 struct resolver {
 	size_t under_way;
+	struct resolver_options options;
 };
 
 struct resolve {
@@ -18,8 +19,17 @@ struct resolve {
 struct resolver *
 resolver_new(struct event_base *base, const struct resolver_options *options)
 {
-	must(base != NULL && options == NULL);
-	return calloc(1, sizeof(struct resolver));
+	struct resolver *r = calloc(1, sizeof(*r));
+
+	must(base != NULL && r != NULL);
+	r->options = *options;
+	return r;
+}
+
+const struct resolver_options *
+fake_resolver_options(const struct resolver *r)
+{
+	return &r->options;
 }
 
 void
@@ -30,12 +40,12 @@ resolver_free(struct resolver *r)
 }
 
 struct resolve *
-resolve_start(struct resolver *r, const char *name, uint16_t port,
-    resolve_done_fn *done, void *arg)
+resolve_start(struct resolver *r, const struct addr *client, const char *name,
+    uint16_t port, resolve_done_fn *done, void *arg)
 {
 	struct resolve *q;
 
-	must(port != 0);
+	must(client != NULL && port != 0);
 	if (strcmp(name, FAKE_NAME_WITHOUT_MEMORY) == 0)
 		return NULL;
 	q = calloc(1, sizeof(*q));

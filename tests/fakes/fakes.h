@@ -35,6 +35,7 @@ void fake_dial_fail(struct dial *dial, enum close_reason reason, int error);
 
 /* What was asked for. */
 const char *fake_resolve_name(const struct resolve *resolve);
+const struct resolver_options *fake_resolver_options(const struct resolver *r);
 size_t fake_dial_targets(const struct dial *dial, const struct addr **out);
 
 #endif

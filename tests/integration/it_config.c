@@ -136,6 +136,26 @@ Test(config, running_with_a_broken_file_is_the_same_error)
 	cr_expect_not_null(strstr(o.err, "x.conf:2: "), "%s", o.err);
 }
 
+/* Its starter has the file open, too, and not for appending. */
+Test(config, the_log_in_a_file_is_not_written_over)
+{
+	static const char script[] =
+	    "cd \"$1\" && echo \"[nothing]\" >x.conf && "
+	    "{ echo first; \"$0\" run -c x.conf; echo more; } >log 2>&1; "
+	    "cat log";
+	char folder[IT_PATH_MAX];
+	static struct it_outcome o;
+
+	it_make_folder(folder);
+	const char *const argv[] = { "/bin/sh", "-c", script, it_binary(),
+		folder, NULL };
+
+	it_run(argv, NULL, &o);
+	it_remove_folder(folder);
+	cr_expect_eq(strncmp(o.out, "first\ntime=", 11), 0, "%s", o.out);
+	cr_expect_not_null(strstr(o.out, "\nmore\n"), "%s", o.out);
+}
+
 Test(config, a_password_is_not_told_in_an_error)
 {
 	static struct it_outcome o;

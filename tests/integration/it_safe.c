@@ -61,7 +61,8 @@ Test(safe, nobody_reaches_what_is_never_a_target)
 		"169.254.0.1", "::", "ff02::1", "fe80::1", "::ffff:0.0.0.0",
 		"::ffff:169.254.169.254", "64:ff9b::169.254.169.254",
 		"64:ff9b::224.0.0.1", "2002:a9fe:a9fe::1",
-		"2002:e000:1::", "::169.254.169.254" };
+		"2002:e000:1::", "::169.254.169.254", "100.100.100.200",
+		"fd00:ec2::254", "64:ff9b:1::169.254.169.254" };
 	struct daemon *d = daemon_start(&(struct daemon_setup){ 0 });
 	struct addr proxy = daemon_address(d, "default");
 
@@ -164,6 +165,26 @@ Test(safe, a_proxy_that_is_open_on_purpose_starts)
 {
 	expect_start("[listen a]\naddress = 0.0.0.0:0\nopen = yes\n");
 	expect_start("[listen a]\naddress = 0.0.0.0:0\nclients = 127.0.0.1\n");
+}
+
+Test(safe, workers_that_stay_root_are_told_of_once)
+{
+	struct daemon_setup setup = { .user = "auto", .refuse_groups = true };
+	struct daemon *d;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can become somebody else");
+	d = daemon_start(&setup);
+	daemon_wait_log(d, "event=workers_are_root", "level=warning");
+	daemon_wait_log(d, "event=ready");
+	cr_expect_eq(daemon_count_log(d, "event=workers_are_root"), 1);
+	daemon_stop(d);
+	/* Who is told to stay root needs no telling. */
+	setup.user = "root";
+	d = daemon_start(&setup);
+	daemon_wait_log(d, "event=ready");
+	cr_expect_eq(daemon_count_log(d, "event=workers_are_root"), 0);
+	daemon_stop(d);
 }
 
 Test(safe, only_the_clients_named_are_served)

@@ -83,6 +83,21 @@ Test(stop, int_drains)
 	drain_after(SIGINT);
 }
 
+/* They come before TERM does: lower numbers go first. */
+Test(stop, signals_without_a_meaning_end_nothing)
+{
+	struct scene s;
+
+	scene_open(&s, "drain-timeout = 1h\n");
+	daemon_signal(s.daemon, SIGUSR1);
+	daemon_signal(s.daemon, SIGUSR2);
+	daemon_signal(s.daemon, SIGTERM);
+	daemon_wait_log(s.daemon, "event=stopping");
+	pair_exchange(&s.pair, 1);
+	pair_finish(&s.pair);
+	scene_close(&s);
+}
+
 Test(stop, a_second_term_ends_at_once)
 {
 	struct scene s;

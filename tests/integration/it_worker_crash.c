@@ -165,6 +165,18 @@ Test(worker_crash, only_its_own_sessions_are_cut)
 	daemon_free(s.daemon);
 }
 
+Test(worker_crash, a_worker_that_cannot_start_its_thread_ends_in_order)
+{
+	struct daemon *d =
+	    daemon_launch(&(struct daemon_setup){ .refuse_threads = true });
+
+	/* No sanitizer has a word, either. */
+	cr_assert_eq(daemon_wait_exit(d), 1);
+	cr_expect_gt(daemon_count_log(d, "event=worker_failed"), 0);
+	cr_expect_gt(daemon_count_log(d, "event=worker_died", "status=1"), 0);
+	daemon_free(d);
+}
+
 Test(worker_crash, nobody_is_refused_however_often_it_happens)
 {
 	struct target target;

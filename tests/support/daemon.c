@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -132,7 +133,8 @@ daemon_configure(struct daemon *d, const struct daemon_setup *setup)
 	IT_MUST(f != NULL, "%s: %s", path, strerror(errno));
 	/* The user who runs the test: so workers stay traceable, which
 	 * LeakSanitizer needs. */
-	fprintf(f, "[proxy]\nuser = %s\n%s\n%s\n", it_user(),
+	fprintf(f, "[proxy]\nuser = %s\n%s\n%s\n",
+	    setup->user ? setup->user : it_user(),
 	    setup->proxy != NULL ? setup->proxy : "",
 	    setup->config != NULL ? setup->config
 				  : "[listen default]\naddress=127.0.0.1:0\n");
@@ -189,6 +191,10 @@ become_daemon(const struct daemon_setup *setup, const char *binary,
 	if (null > STDERR_FILENO)
 		close(null);
 	if (setup->refuse_port_range && !faults_refuse_port_range())
+		_exit(125);
+	if (setup->refuse_threads && !faults_refuse_threads())
+		_exit(125);
+	if (setup->refuse_groups && !faults_refuse_call(SYS_setgroups, EPERM))
 		_exit(125);
 	if (setup->files != 0 && !faults_limit_files(setup->files))
 		_exit(124);

@@ -19,14 +19,16 @@ struct daemon;
 /* All may be absent. */
 struct daemon_setup {
 	const char *binary; /* NULL: the build under test */
+	const char *user;   /* NULL: who runs this */
 	const char *proxy;  /* further lines of [proxy] */
 	/* The other sections; NULL: one listener on 127.0.0.1, any port. */
 	const char *config;
 	/* The lines of [control]; NULL: a socket of its own, as
 	 * daemon_control() has it. */
 	const char *control;
-	bool refuse_port_range; /* faults.h */
-	unsigned long files;    /* RLIMIT_NOFILE, faults.h */
+	/* faults.h */
+	bool refuse_port_range, refuse_threads, refuse_groups;
+	unsigned long files; /* RLIMIT_NOFILE, faults.h */
 };
 
 /* Starts it and waits until it is ready. */

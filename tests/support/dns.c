@@ -123,14 +123,23 @@ parse_question(const uint8_t *bytes, size_t len, struct question *q)
 	return true;
 }
 
+static bool
+is_of(const struct dns_record *r, const char *name)
+{
+	size_t len = strlen(name), end = strlen(r->name) - 1;
+
+	if (r->name[0] != '*')
+		return strcasecmp(r->name, name) == 0;
+	return len > end && strcasecmp(r->name + 1, name + len - end) == 0;
+}
+
 static const struct dns_record *
 find(const struct dns *dns, const char *name, int type)
 {
 	for (size_t i = 0; i < dns->count; i++) {
 		const struct dns_record *r = &dns->records[i];
 
-		if (strcasecmp(r->name, name) == 0 &&
-		    (type < 0 || (int)r->type == type))
+		if (is_of(r, name) && (type < 0 || (int)r->type == type))
 			return r;
 	}
 	return NULL;
@@ -159,7 +168,7 @@ put_addresses(
 		const struct dns_record *r = &dns->records[i];
 		struct addr a;
 
-		if (strcasecmp(r->name, name) != 0 || r->type != wanted)
+		if (!is_of(r, name) || r->type != wanted)
 			continue;
 		must(addr_parse_ip(r->value, &a) == 0);
 		put_record_head(m, name, type, type == TYPE_A ? 4 : 16);

@@ -23,7 +23,7 @@ enum dns_type {
 };
 
 struct dns_record {
-	const char *name; /* lower case, no dot at the end */
+	const char *name; /* lower case, no dot at the end; "*.a" is all of a */
 	enum dns_type type;
 	const char *value; /* an address, the name of a CNAME, or NULL */
 };

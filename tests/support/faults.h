@@ -12,6 +12,12 @@
  * Linux before 6.3. */
 MUST_USE bool faults_refuse_port_range(void);
 
+/* No process starts a second thread from now on: EAGAIN. */
+MUST_USE bool faults_refuse_threads(void);
+
+/* This system call (SYS_...) fails with `error` from now on. */
+MUST_USE bool faults_refuse_call(uint32_t number, uint16_t error);
+
 /* Descriptors a process, soft and hard. */
 MUST_USE bool faults_limit_files(unsigned long files);
 

@@ -366,11 +366,29 @@ Test(addr, wrapped_addresses_are_unwrapped)
 	expect_unwrapped("::2", "::2", "0.0.0.2");
 	expect_unwrapped("::1", "::1", "::1");
 	expect_unwrapped("::", "::", "::");
-	expect_unwrapped(
-	    "64:ff9b:1::1.2.3.4", "64:ff9b:1::102:304", "64:ff9b:1::102:304");
+	expect_unwrapped("64:ff9b:2::1", "64:ff9b:2::1", "64:ff9b:2::1");
 	expect_unwrapped("2003:102:304::", "2003:102:304::", "2003:102:304::");
 	expect_unwrapped("::fffe:1.2.3.4", "::fffe:102:304", "::fffe:102:304");
 	expect_unwrapped("::1:0:0", "::1:0:0", "::1:0:0");
+}
+
+static void
+expect_local_nat64(const char *text, const char *unwrapped)
+{
+	expect_unwrapped(text, text, unwrapped);
+}
+
+/* RFC 8215, with the places of RFC 6052, 2.4. */
+Test(addr, a_local_translators_prefix_may_have_any_length)
+{
+	expect_local_nat64("64:ff9b:1::102:304", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1:fffe::102:304", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1:2:3:4:102:304", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1:102:3:400::", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1:ab01:2:304::", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1:abcd:1:203:400:0", "1.2.3.4");
+	expect_local_nat64("64:ff9b:1::", "0.0.0.0");
+	expect_local_nat64("64:ff9b:1::1", "0.0.0.1");
 }
 
 Test(addr, the_unspecified_and_loopback_are_known)

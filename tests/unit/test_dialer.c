@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,6 +12,7 @@
 
 #include <criterion/criterion.h>
 
+#include "faults.h"
 #include "ledger_fixture.h"
 #include "pairs.h"
 #include "passes.h"
@@ -394,8 +396,23 @@ Test(dialer, a_queue_that_is_full_is_told_from_a_target_that_is)
 	start(b, POOL_ONE_PORT, &at, 1);
 	run(b, 1);
 	cr_expect_eq(b->reason, CLOSE_QUEUE_FULL);
+	cr_expect_eq(b->error, 0);
 	ledger_cancel(b->egress.ledger, &ticket, 1);
 	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
+	bench_free(b);
+}
+
+Test(dialer, what_the_kernel_is_short_of_is_not_the_queue)
+{
+	struct bench *b = bench_new();
+	struct addr at = fixture_at("127.0.0.1:9");
+
+	let_wait(b, 3600000, 1);
+	cr_assert(faults_refuse_call(SYS_connect, ENOBUFS));
+	start(b, POOL_ONE_PORT, &at, 1);
+	run(b, 1);
+	cr_expect_eq(b->reason, CLOSE_MEMORY);
+	cr_expect_eq(b->error, ENOBUFS);
 	bench_free(b);
 }
 

@@ -25,6 +25,7 @@ static const struct {
 	{ CLOSE_ADDRESS_TYPE, "address_type", 8 },
 	{ CLOSE_NAME_NOT_FOUND, "name_not_found", 4 },
 	{ CLOSE_RESOLVE_FAILED, "resolve_failed", 4 },
+	{ CLOSE_RESOLVE_BUSY, "resolve_busy", 1 },
 	{ CLOSE_DENIED, "denied", 2 },
 	{ CLOSE_TARGET_FULL, "target_full", 1 },
 	{ CLOSE_QUEUE_FULL, "queue_full", 1 },

@@ -84,6 +84,8 @@ fixture_new(void)
 	add_user(f, "slow", SLOW);
 	add_user(f, "twin", CHEAP_SECRET); /* the hash too is alice's */
 	f->config.users = f->users;
+	f->config.client_bits_v4 = 32;
+	f->config.client_bits_v6 = 64;
 	f->service = login_service_new(f->base, &f->config);
 	cr_assert_not_null(f->service);
 	return f;
@@ -377,27 +379,52 @@ Test(login, a_full_queue_says_so_and_recovers)
 	fixture_free(f);
 }
 
+/* Another one logs in while it has all that it may have. */
+static void
+expect_room_beside(struct fixture *f, struct attempt *a, size_t count,
+    const struct addr *other)
+{
+	f->client = *other;
+	cr_expect_eq(result_of(f, "alice", "secret"), LOGIN_OK);
+	for (size_t i = 0; i < count; i++)
+		if (a[i].login != NULL)
+			cancel(&a[i]);
+}
+
 Test(login, one_address_that_guesses_keeps_nobody_out)
 {
-	enum { CROWD = 200 };
 	struct fixture *f = fixture_new();
-	struct attempt *a = calloc(CROWD, sizeof(*a));
+	struct attempt a[200] = { 0 };
+	struct addr other = addr_v4(0xc0000202, 4711);
 
-	cr_assert_not_null(a);
 	f->client = addr_v4(0xc0000201, 4711);
-	for (size_t i = 0; i < CROWD; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(a); i++) {
 		char pass[32];
 
 		f->client.port++;
 		snprintf(pass, sizeof(pass), "wrong%zu", i);
 		start(f, &a[i], "slow", pass);
 	}
-	f->client = addr_v4(0xc0000202, 4711);
-	cr_expect_eq(result_of(f, "alice", "secret"), LOGIN_OK);
-	for (size_t i = 0; i < CROWD; i++)
-		if (a[i].login != NULL)
-			cancel(&a[i]);
-	free(a);
+	expect_room_beside(f, a, ARRAY_LEN(a), &other);
+	fixture_free(f);
+}
+
+Test(login, all_addresses_of_one_network_keep_nobody_out)
+{
+	struct fixture *f = fixture_new();
+	struct attempt a[200] = { 0 };
+	struct addr other;
+
+	cr_assert_eq(addr_parse_ip("2001:db8::1", &f->client), 0);
+	cr_assert_eq(addr_parse_ip("2001:db8:0:1::1", &other), 0);
+	for (size_t i = 0; i < ARRAY_LEN(a); i++) {
+		char pass[32];
+
+		f->client.ip[8] = (uint8_t)i;
+		snprintf(pass, sizeof(pass), "wrong%zu", i);
+		start(f, &a[i], "slow", pass);
+	}
+	expect_room_beside(f, a, ARRAY_LEN(a), &other);
 	fixture_free(f);
 }
 

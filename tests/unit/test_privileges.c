@@ -5,8 +5,10 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,7 +59,7 @@ Test(privileges, auto_is_fourfold_or_nobody_for_root)
 	if (pw == NULL)
 		pw = getpwnam("nobody");
 	cr_assert_eq(privileges_find("", &id), 0);
-	cr_expect(id.change);
+	cr_expect(id.change && !id.unwanted);
 	cr_expect_str_eq(id.name, pw->pw_name);
 	cr_expect_eq(id.uid, pw->pw_uid);
 	cr_expect_eq(id.gid, pw->pw_gid);
@@ -92,6 +94,52 @@ Test(privileges, who_is_not_root_stays_who_it_is)
 {
 	want_root();
 	in_child(find_as_nobody);
+}
+
+static void
+write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	must(fd >= 0 && write(fd, text, strlen(text)) > 0);
+	close(fd);
+}
+
+/* The root of a user namespace that has no other user. */
+static void
+find_as_a_lonely_root(void)
+{
+	struct identity id;
+
+	must(unshare(CLONE_NEWUSER) == 0);
+	write_to("/proc/self/setgroups", "deny");
+	write_to("/proc/self/uid_map", "0 0 1");
+	write_to("/proc/self/gid_map", "0 0 1");
+	must(geteuid() == 0);
+	must(privileges_find("", &id) == 0 && !id.change && id.unwanted);
+	must(privileges_drop(&id) == 0 && geteuid() == 0);
+	/* Whoever says so gets it or an error. */
+	must(privileges_find("nobody", &id) == 0 && id.change && !id.unwanted);
+	must(privileges_drop(&id) == -EPERM);
+}
+
+static bool
+has_user_namespaces(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWUSER) == 0 ? 0 : 1);
+	return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+Test(privileges, a_root_that_may_not_change_stays_and_is_known)
+{
+	want_root();
+	if (!has_user_namespaces())
+		cr_skip_test("no user namespaces");
+	in_child(find_as_a_lonely_root);
 }
 
 static void

@@ -32,6 +32,8 @@ static const struct dns_record zone[] = {
 	{ "long.test", DNS_A, "192.0.2.8" },
 	{ "long.test", DNS_TRUNCATED, NULL },
 	{ "silent.test", DNS_SILENT, NULL },
+	{ "*.silent.test", DNS_SILENT, NULL },
+	{ "*.crowd.test", DNS_A, "192.0.2.10" },
 	{ "broken.test", DNS_SERVFAIL, NULL },
 };
 
@@ -40,6 +42,8 @@ struct bench {
 	struct event_base *base;
 	struct dns *dns;
 	struct resolver *resolver;
+	struct addr client; /* who asks */
+	unsigned asked;     /* asked_for(): so that names are new */
 	int fds;
 };
 
@@ -73,10 +77,14 @@ bench_open(struct bench *b, int timeout_ms)
 {
 	struct addr at = addr_v4(0x7f000001, 0);
 	char server[ADDR_TEXT_MAX];
-	struct resolver_options options = {
-		.servers = server, .timeout_ms = timeout_ms, .tries = 1
-	};
+	struct resolver_options options = { .servers = server,
+		.timeout_ms = timeout_ms,
+		.tries = 1,
+		.client_bits_v4 = 32,
+		.client_bits_v6 = 64 };
 
+	b->client = addr_v4(0xc0000201, 4711);
+	b->asked = 0;
 	b->fds = open_fds();
 	b->base = event_base_new();
 	b->dns = dns_start(&at, zone, ARRAY_LEN(zone));
@@ -107,7 +115,8 @@ start(struct bench *b, const char *name, struct outcome *o)
 	int before = o->calls;
 
 	o->bench = b;
-	o->handle = resolve_start(b->resolver, name, 443, on_done, o);
+	o->handle =
+	    resolve_start(b->resolver, &b->client, name, 443, on_done, o);
 	cr_assert_not_null(o->handle);
 	cr_assert_eq(o->calls, before, "called back inside the start");
 }
@@ -405,28 +414,137 @@ Test(resolver, freed_inside_the_last_done)
 Test(resolver, freed_with_none_pending)
 {
 	struct event_base *base = event_base_new();
+	struct resolver_options usual = { 0 };
 	struct resolver_options wrong = { .servers = "nonsense" };
 
-	resolver_free(resolver_new(base, NULL));
+	resolver_free(resolver_new(base, &usual));
 	resolver_free(NULL);
 	cr_expect_null(resolver_new(base, &wrong));
 	event_base_free(base);
 }
 
+/* Names of their own: NUMBER.parent. */
+static void
+start_many(
+    struct bench *b, const char *parent, struct outcome *many, size_t count)
+{
+	char name[64];
+
+	for (size_t i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%zu.%s", i, parent);
+		start(b, name, &many[i]);
+	}
+}
+
+static void
+cancel_many(struct outcome *many, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		resolve_cancel(&many[i].handle);
+}
+
+/* c-ares has numbers for 65,536 queries, and draws until one is free. */
 Test(resolver, more_questions_than_query_numbers_do_not_hang)
 {
 	struct bench b;
 	static struct outcome many[17000];
 
 	bench_open(&b, 60000);
-	for (size_t i = 0; i < ARRAY_LEN(many); i++)
-		start(&b, "silent.test", &many[i]);
+	start_many(&b, "silent.test", many, ARRAY_LEN(many));
 	event_base_loop(b.base, EVLOOP_ONCE);
 	cr_expect_eq(many[0].calls, 0);
 	cr_expect_eq(many[ARRAY_LEN(many) - 1].calls, 1);
-	cr_expect_eq(many[ARRAY_LEN(many) - 1].result, RESOLVE_FAILED);
+	cr_expect_eq(many[ARRAY_LEN(many) - 1].result, RESOLVE_BUSY);
+	cancel_many(many, ARRAY_LEN(many));
+	bench_close(&b);
+}
+
+/* How many of `count` new names are asked for; all are cancelled. */
+static unsigned
+asked_for(struct bench *b, struct outcome *many, size_t count)
+{
+	unsigned busy = 0;
+	char parent[32];
+
+	memset(many, 0, count * sizeof(*many));
+	snprintf(parent, sizeof(parent), "%u.silent.test", b->asked++);
+	start_many(b, parent, many, count);
+	event_base_loop(b->base, EVLOOP_NONBLOCK);
+	for (size_t i = 0; i < count; i++)
+		busy += many[i].calls == 1 && many[i].result == RESOLVE_BUSY;
+	cancel_many(many, count);
+	return (unsigned)count - busy;
+}
+
+Test(resolver, one_client_leaves_queries_to_others_though_it_cancels)
+{
+	struct bench b;
+	static struct outcome many[17000];
+	struct outcome other = { 0 };
+
+	bench_open(&b, 60000);
+	cr_expect_eq(asked_for(&b, many, ARRAY_LEN(many)), 8192);
+	cr_expect_eq(asked_for(&b, many, 100), 0);
+	b.client.port++;
+	cr_expect_eq(
+	    asked_for(&b, many, 100), 0, "another port is nobody else");
+	cr_assert_eq(addr_parse_ip("2001:db8::1", &b.client), 0);
+	cr_expect_eq(asked_for(&b, many, ARRAY_LEN(many)), 4096);
+	cr_assert_eq(addr_parse_ip("2001:db8::2", &b.client), 0);
+	cr_expect_eq(asked_for(&b, many, 100), 0, "of the same /64");
+	b.client = (struct addr){ 0 };
+	start(&b, "only4.test", &other);
+	while (other.calls == 0)
+		event_base_loop(b.base, EVLOOP_ONCE);
+	cr_expect_eq(other.result, RESOLVE_OK);
+	bench_close(&b);
+}
+
+Test(resolver, a_client_whose_queries_ended_has_its_part_again)
+{
+	struct bench b;
+	static struct outcome many[9000];
+
+	bench_open(&b, 20);
+	/* Some may have ended before the last has begun. */
+	cr_expect_geq(asked_for(&b, many, ARRAY_LEN(many)), 8192);
+	run(&b);
+	cr_expect_geq(asked_for(&b, many, ARRAY_LEN(many)), 8192);
+	bench_close(&b);
+}
+
+Test(resolver, one_name_at_a_time_is_one_query)
+{
+	struct bench b;
+	struct outcome many[100] = { 0 };
+
+	bench_open(&b, PATIENCE_MS);
 	for (size_t i = 0; i < ARRAY_LEN(many); i++)
-		resolve_cancel(&many[i].handle);
+		start(&b, "both.test", &many[i]);
+	/* The first, who began it, too. */
+	cancel_many(many, 10);
+	run(&b);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		cr_expect_eq(many[i].calls, i < 10 ? 0 : 1);
+		cr_expect_eq(many[i].count, i < 10 ? 0 : 3);
+	}
+	cr_expect_eq(dns_udp_count(b.dns), 2);
+	bench_close(&b);
+}
+
+Test(resolver, those_who_share_a_query_have_ports_of_their_own)
+{
+	struct bench b;
+	struct outcome one = { 0 }, two = { 0 };
+
+	bench_open(&b, PATIENCE_MS);
+	start(&b, "only4.test", &one);
+	two.handle = resolve_start(
+	    b.resolver, &b.client, "only4.test", 80, on_done, &two);
+	run(&b);
+	cr_assert(one.count == 1 && two.count == 1);
+	cr_expect_eq(one.addrs[0].port, 443);
+	cr_expect_eq(two.addrs[0].port, 80);
 	bench_close(&b);
 }
 
@@ -438,8 +556,7 @@ Test(resolver, a_crowd_at_once_loses_no_answer)
 	unsigned answered = 0;
 
 	bench_open(&b, PATIENCE_MS);
-	for (size_t i = 0; i < ARRAY_LEN(many); i++)
-		start(&b, "only4.test", &many[i]);
+	start_many(&b, "crowd.test", many, ARRAY_LEN(many));
 	run(&b);
 	for (size_t i = 0; i < ARRAY_LEN(many); i++)
 		answered += many[i].result == RESOLVE_OK && many[i].count == 1;

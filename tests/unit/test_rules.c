@@ -90,6 +90,8 @@ Test(rules, everybody_may_reach_the_world)
 		"255.255.255.254:80", "[2001:db8::11]:443", "[fe00::1]:80",
 		"[fec0::1]:80", "[fd00::1]:80", "[::ffff:203.0.113.9]:443",
 		"[64:ff9b::203.0.113.9]:443", "[2002:cb00:7109::1]:443",
+		"[64:ff9b:1::203.0.113.9]:443", "[64:ff9b:1:cb00:71:900::]:443",
+		"100.100.100.199:80", "[fd00:ec3::254]:80", "[fd20:ce::253]:80",
 		"[::203.0.113.9]:443", "[::2:0:0]:80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
@@ -112,7 +114,11 @@ Test(rules, nobody_reaches_link_local_and_metadata)
 	static const char *const targets[] = { "169.254.0.0:80",
 		"169.254.169.254:80", "169.254.255.255:80", "[fe80::1]:80",
 		"[fe80::1%1]:80", "[fe90::1]:80",
-		"[febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:80" };
+		"[febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:80",
+		"100.100.100.200:80", "168.63.129.16:80", "192.0.0.192:80",
+		"[fd00:ec2::254]:80", "[fd00:ec2::23]:80", "[fd20:ce::254]:80",
+		"[fd00:c1::a9fe:a9fe]:80", "[fd00:100::100:200]:80",
+		"[fd00:42::42]:80", "[fd00:a9fe:a9fe::1]:80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
 		expect_everybody(targets[i], "never");
@@ -124,6 +130,9 @@ Test(rules, what_nobody_reaches_has_no_other_spelling)
 		"[::ffff:0.0.0.0]:80", "[::ffff:224.0.0.1]:80",
 		"[::ffff:255.255.255.255]:80", "[64:ff9b::169.254.169.254]:80",
 		"[64:ff9b::0.0.0.0]:80", "[64:ff9b::192.0.2.255]:80",
+		"[64:ff9b:1::169.254.169.254]:80",
+		"[64:ff9b:1:a9fe:a9:fe00::]:80",
+		"[64:ff9b::100.100.100.200]:80", "[2002:6464:64c8::]:80",
 		"[2002:a9fe:a9fe::]:80", "[2002::1]:80",
 		"[2002:e000:1:5::7]:80", "[::169.254.169.254]:80",
 		"[::255.255.255.255]:80", "[::0.0.1.2]:80", "[::2]:80" };
@@ -146,10 +155,11 @@ Test(rules, this_host_is_for_its_own_clients)
 Test(rules, this_host_has_no_other_spelling)
 {
 	static const char *const targets[] = { "[::ffff:127.0.0.1]:80",
-		"[64:ff9b::127.0.0.1]:80", "[2002:7f00:1::]:80",
-		"[2002:7f00:1:ffff::9]:80", "[::127.0.0.1]:80",
-		"[::ffff:192.0.2.10]:80", "[64:ff9b::192.0.2.10]:80",
-		"[2002:c000:20a::1]:80", "[::192.0.2.10]:80" };
+		"[64:ff9b::127.0.0.1]:80", "[64:ff9b:1::127.0.0.1]:80",
+		"[2002:7f00:1::]:80", "[2002:7f00:1:ffff::9]:80",
+		"[::127.0.0.1]:80", "[::ffff:192.0.2.10]:80",
+		"[64:ff9b::192.0.2.10]:80", "[2002:c000:20a::1]:80",
+		"[::192.0.2.10]:80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
 		expect_here_only(targets[i]);
@@ -209,6 +219,36 @@ Test(rules, a_listener_may_be_on_any_address)
 	/* Not one of this host's: it came from systemd, or has gone since. */
 	cr_expect_str_eq(judge("203.0.113.9:1080", "unix", "203.0.113.9:1080"),
 	    "own_listener");
+}
+
+static bool
+count_look(void *arg, const struct addr *a)
+{
+	(void)a;
+	++*(unsigned *)arg;
+	return false;
+}
+
+/* How often this host's addresses are looked through. */
+static unsigned
+looks_at(const char *target)
+{
+	unsigned looks = 0;
+	struct rules_host host = { NULL, 0, count_look, count_look, &looks };
+	struct addr client = parse(ELSEWHERE), t = parse(target);
+
+	cr_expect_eq(rules_judge(&host, &client, &t), RULES_ALLOW);
+	return looks;
+}
+
+Test(rules, what_has_one_form_is_judged_once)
+{
+	unsigned once = looks_at("203.0.113.9:443");
+
+	cr_expect_eq(looks_at("[2001:db8:9::9]:443"), once);
+	cr_expect_eq(looks_at("[::ffff:203.0.113.9]:443"), once);
+	cr_expect_eq(looks_at("[64:ff9b::203.0.113.9]:443"), 2 * once);
+	cr_expect_eq(once, 2);
 }
 
 Test(rules, each_listener_counts)

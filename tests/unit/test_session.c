@@ -215,6 +215,8 @@ static const struct row rows[] = {
 	    REPLY("\4"), SEES_END },
 	{ ASKED(RESOLVING, B("ahead"), RESOLVE_FAILED), REFUSES(RESOLVE_FAILED),
 	    REPLY("\4"), SEES_END },
+	{ ASKED(RESOLVING, B(""), RESOLVE_BUSY), REFUSES(RESOLVE_BUSY),
+	    REPLY("\1"), SEES_END },
 
 	/* While the target is dialled. */
 	{ ROW(DIALING, B("ahead"), SENDS), STAYS(DIALING), B(""),

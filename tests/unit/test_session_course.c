@@ -3,6 +3,7 @@
  * What a session goes through beyond single events (test_session.c), and then
  * any order of them.
  */
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -268,35 +270,43 @@ Test(session_course, bytes_are_counted_without_the_reply)
 	fixture_free(f, CLOSE_DONE);
 }
 
-/* What is beyond the bound stays in the kernel until the target is there. */
-Test(session_course, what_is_sent_ahead_is_kept_within_bounds_and_none_is_lost)
+/* So much in all, from the greeting on; all behind the request arrives. */
+static void
+send_ahead(size_t much)
 {
-	enum { MUCH = 100 * 1000 };
 	struct fixture *f = fixture_new();
-	uint8_t *words = malloc(MUCH), *got = malloc(MUCH);
+	uint8_t *words = malloc(much), *got = malloc(much);
 
 	cr_assert(words != NULL && got != NULL);
-	memset(words, 'a', MUCH);
 	memcpy(words, "\5\1\0" TO("\177\0\0\1"), 13);
-	for (size_t i = 13; i < MUCH; i++)
+	for (size_t i = 13; i < much; i++)
 		words[i] = (uint8_t)(i * 7);
 	fixture_start(f);
-	client_sends(f, words, MUCH);
+	client_sends(f, words, much);
 	cr_assert_eq(fixture_state(f), SESSION_DIALING);
-	cr_expect_leq(f->s->ahead_len, 16 * 1024);
+	cr_expect_leq(f->s->ahead_len, 2048);
 	target_accepts(f);
-	for (size_t have = 0; have < MUCH - 13;) {
-		size_t part = MUCH - 13 - have < 4096 ? MUCH - 13 - have : 4096;
+	for (size_t have = 0; have < much - 13;) {
+		size_t part = much - 13 - have < 4096 ? much - 13 - have : 4096;
 
 		cr_assert_eq(pairs_recv(f->target, got + have, part), part);
 		have += part;
 		passes(&f->loop, 2);
 	}
-	cr_expect_eq(memcmp(got, words + 13, MUCH - 13), 0);
+	cr_expect_eq(memcmp(got, words + 13, much - 13), 0);
 	session_stop_all(&f->env);
 	fixture_free(f, CLOSE_STOPPED);
 	free(words);
 	free(got);
+}
+
+/* What is beyond the bound stays in the kernel until the target is there. */
+Test(session_course, what_is_sent_ahead_is_kept_within_bounds_and_none_is_lost)
+{
+	send_ahead(2047);
+	send_ahead(2048);
+	send_ahead(2049);
+	send_ahead(100 * 1000);
 }
 
 Test(session_course, what_was_sent_ahead_arrives_though_its_sender_ended)
@@ -369,6 +379,62 @@ Test(session_course, an_idle_relay_ends_when_that_is_wanted)
 	cr_expect(fixture_is_closed(f));
 	cr_expect_eq(pairs_look(f->target, PAIRS_RESET), PAIRS_RESET);
 	fixture_free(f, CLOSE_IDLE_TIMEOUT);
+}
+
+/* How many bytes more the log has when 100 targets are judged while this host's
+ * addresses cannot be read. */
+static off_t
+told_of_hostnet(struct fixture *f, uint64_t now_ms)
+{
+	struct addr a = addr_v4(0xcb007109, 80);
+	off_t before = lseek(f->log.fd, 0, SEEK_END);
+	struct rlimit usual, none = { 0 };
+	bool local = true;
+
+	must(getrlimit(RLIMIT_NOFILE, &usual) == 0);
+	none.rlim_max = usual.rlim_max;
+	must(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	f->loop.now_ms = now_ms;
+	for (unsigned i = 0; i < 100; i++)
+		local &= f->env.rules.is_local(f->env.rules.arg, &a);
+	must(setrlimit(RLIMIT_NOFILE, &usual) == 0);
+	cr_expect(local, "what is not known is not permitted");
+	return lseek(f->log.fd, 0, SEEK_END) - before;
+}
+
+Test(session_course, that_addresses_cannot_be_read_is_told_once_a_minute)
+{
+	struct fixture *f = fixture_new();
+	off_t line = told_of_hostnet(f, 1000);
+
+	cr_expect_gt(line, 0);
+	cr_expect_lt(line, 200, "one line");
+	cr_expect_eq(told_of_hostnet(f, 60999), 0);
+	cr_expect_eq(told_of_hostnet(f, 61000), line);
+	fixture_free(f, CLOSE_NONE);
+}
+
+static void
+expect_first_try(struct fixture *f, uint64_t connect_ms, int timeout_ms)
+{
+	const struct resolver_options *o;
+
+	session_env_fini(&f->env);
+	f->config.connect_ms = connect_ms;
+	cr_assert_eq(session_env_init(&f->env), 0);
+	o = fake_resolver_options(f->env.resolver);
+	cr_expect_eq(o->timeout_ms, timeout_ms);
+	cr_expect_eq(o->tries, 3);
+}
+
+Test(session_course, a_name_server_is_asked_within_the_time_for_connecting)
+{
+	struct fixture *f = fixture_new();
+
+	expect_first_try(f, 100, 12);
+	expect_first_try(f, 10000, 1250);
+	expect_first_try(f, 3600000, 5000);
+	fixture_free(f, CLOSE_NONE);
 }
 
 Test(session_course, an_environment_without_memory_leaves_nothing)
