@@ -538,12 +538,22 @@ ask(struct resolve *resolve, const struct addr *client, const char *name)
 		read_sockets(r);
 }
 
+/* One that is due already is left alone: libevent would put it off to the next
+ * pass, and where each pass has a new name nobody would ever be told. */
+static void
+deliver_soon(struct resolver *r)
+{
+	const struct timeval at_once = { 0 };
+
+	if (!event_pending(&r->deliver, EV_TIMEOUT, NULL))
+		event_add(&r->deliver, &at_once);
+}
+
 struct resolve *
 resolve_start(struct resolver *r, const struct addr *client, const char *name,
     uint16_t port, resolve_done_fn *done, void *arg)
 {
 	struct resolve *resolve = calloc(1, sizeof(*resolve));
-	const struct timeval at_once = { 0 };
 
 	if (resolve == NULL)
 		return NULL;
@@ -564,7 +574,7 @@ resolve_start(struct resolver *r, const struct addr *client, const char *name,
 	/* Others may have become ready as well: so it is `ready` that is
 	 * looked at, not this resolve. */
 	if (!list_is_empty(&r->ready))
-		event_add(&r->deliver, &at_once);
+		deliver_soon(r);
 	return resolve;
 }
 

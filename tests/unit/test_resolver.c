@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: ISC */
+#include <sys/eventfd.h>
+
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 #include <event2/event.h>
@@ -363,6 +366,47 @@ Test(resolver, one_done_may_cancel_another)
 	run(&b);
 	cr_expect_eq(first.calls, 2);
 	cr_expect_eq(third.calls, 1);
+	bench_close(&b);
+}
+
+/* Starts one more in each pass, before timers have their turn. */
+struct stream_of_names {
+	struct bench *bench;
+	struct outcome outcomes[20];
+	size_t started;
+};
+
+static void
+start_next(evutil_socket_t fd, short what, void *arg)
+{
+	struct stream_of_names *s = arg;
+
+	(void)fd;
+	(void)what;
+	if (s->started < ARRAY_LEN(s->outcomes))
+		start(s->bench, "127.0.0.1", &s->outcomes[s->started++]);
+}
+
+Test(resolver, what_is_ready_is_told_though_others_come)
+{
+	struct bench b;
+	struct stream_of_names s = { .bench = &b };
+	struct event *always;
+	int fd;
+
+	bench_open(&b, PATIENCE_MS);
+	fd = eventfd(1, EFD_CLOEXEC);
+	always = event_new(b.base, fd, EV_READ | EV_PERSIST, start_next, &s);
+	cr_assert_not_null(always);
+	event_add(always, NULL);
+	for (unsigned i = 0; i < 5; i++)
+		event_base_loop(b.base, EVLOOP_ONCE);
+	cr_expect_eq(s.outcomes[0].calls, 1);
+	event_free(always);
+	run(&b);
+	for (size_t i = 0; i < s.started; i++)
+		cr_expect_eq(s.outcomes[i].calls, 1);
+	close(fd);
 	bench_close(&b);
 }
 
