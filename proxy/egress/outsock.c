@@ -115,6 +115,8 @@ bind_to(int fd, const struct addr *source, uint16_t port)
 	return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
 }
 
+/* -ENOMEM also where the kernel says ENOBUFS or EAGAIN: those mean something
+ * else here. */
 static int
 connect_to(int fd, const struct addr *target)
 {
@@ -124,7 +126,7 @@ connect_to(int fd, const struct addr *target)
 	if (connect(fd, (struct sockaddr *)&ss, len) == 0 ||
 	    errno == EINPROGRESS)
 		return 0;
-	return -errno;
+	return errno == ENOBUFS || errno == EAGAIN ? -ENOMEM : -errno;
 }
 
 /* Everything of a bind but the range, which a retry on the same socket sets
@@ -436,7 +438,7 @@ outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms)
 		return;
 	if (o->lease.bind == POOL_RANGE && o->source.port != asked)
 		port_was_ignored(o, e, now_ms);
-	if (o->lease.bind == POOL_KERNEL || o->source.port != asked)
+	if (is_by_route(&o->lease.source) || o->source.port != asked)
 		ledger_name_source(e->ledger, &o->lease, &o->source);
 }
 

@@ -63,7 +63,8 @@ void outsock_init(struct outsock *o);
  * blocking. 0: connecting; the descriptor becomes writable. -EAGAIN: the slots
  * tried were taken; call again in the next pass (what is in `o` is kept).
  * Otherwise `o` is empty: errors of ledger_lease(), -EMFILE (also for ENFILE of
- * the kernel, as -ENFILE says the ledger is full), -EADDRNOTAVAIL where the
+ * the kernel, as -ENFILE says the ledger is full), -ENOMEM (also for its ENOBUFS
+ * and EAGAIN), -EADDRNOTAVAIL where the
  * kernel chooses the port and finds none, -ENXIO when the source address is not
  * this host's (any more), and connect()'s.
  */

@@ -46,6 +46,8 @@ reason_of(int error)
 	case EADDRINUSE:
 	case EADDRNOTAVAIL:
 		return CLOSE_TARGET_FULL;
+	case ENOBUFS:
+		return CLOSE_QUEUE_FULL;
 	case EDQUOT:
 		return CLOSE_QUOTA_SHARE;
 	case ENFILE:
@@ -57,7 +59,6 @@ reason_of(int error)
 	case EMFILE:
 		return CLOSE_DESCRIPTORS;
 	case ENOMEM:
-	case ENOBUFS:
 		return CLOSE_MEMORY;
 	case ECONNREFUSED:
 	case ECONNRESET:
@@ -83,7 +84,8 @@ reason_of(int error)
 static bool
 is_of_ledger(int error)
 {
-	return error == -EADDRINUSE || error == -EDQUOT || error == -ENFILE;
+	return error == -EADDRINUSE || error == -EDQUOT || error == -ENOBUFS ||
+	       error == -ENFILE;
 }
 
 /* Gives back what the address at hand has; the next try is another one's. */
@@ -219,10 +221,6 @@ begin_wait(struct dial *d)
 	    &d->targets[d->current], &d->holder, queue->length, now_ms);
 	if (error != -EINPROGRESS) {
 		go_on(d, error);
-		if (error == -ENOBUFS) { /* here the ledger says it */
-			d->reason = CLOSE_QUEUE_FULL;
-			d->error = 0;
-		}
 		return;
 	}
 	list_append(&env->waiting, &d->waiting);

@@ -402,18 +402,33 @@ Test(dialer, a_queue_that_is_full_is_told_from_a_target_that_is)
 	bench_free(b);
 }
 
-Test(dialer, what_the_kernel_is_short_of_is_not_the_queue)
+static void
+expect_short_of_memory(uint16_t kernel_error)
 {
 	struct bench *b = bench_new();
 	struct addr at = fixture_at("127.0.0.1:9");
+	struct ledger_totals t;
 
 	let_wait(b, 3600000, 1);
-	cr_assert(faults_refuse_call(SYS_connect, ENOBUFS));
+	cr_assert(faults_refuse_call(SYS_connect, kernel_error));
 	start(b, POOL_ONE_PORT, &at, 1);
 	run(b, 1);
 	cr_expect_eq(b->reason, CLOSE_MEMORY);
-	cr_expect_eq(b->error, ENOBUFS);
+	cr_expect_eq(b->error, ENOMEM);
+	ledger_totals(b->egress.ledger, &t);
+	cr_expect_eq(t.held, 0);
 	bench_free(b);
+}
+
+Test(dialer, what_the_kernel_is_short_of_is_not_the_queue)
+{
+	expect_short_of_memory(ENOBUFS);
+}
+
+/* As if there were no cache of routes: it is no other try's turn. */
+Test(dialer, a_kernel_that_says_again_is_not_asked_again)
+{
+	expect_short_of_memory(EAGAIN);
 }
 
 Test(dialer, who_is_cancelled_waits_for_nothing_any_more)

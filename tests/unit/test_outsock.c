@@ -17,6 +17,7 @@
 
 #include <criterion/criterion.h>
 
+#include "egress/ledger_read.h"
 #include "egress/outsock.h"
 #include "egress/preflight.h"
 #include "ledger_fixture.h"
@@ -247,18 +248,26 @@ Test(outsock, the_kernel_chooses_when_it_is_asked_to)
 	run(setup, kernel_chooses);
 }
 
+static void
+note_source(void *arg, const struct ledger_record_row *row)
+{
+	*(struct addr *)arg = row->source;
+}
+
 static int
 goes_by_route(void)
 {
 	struct bench *b = bench_new("0.0.0.0", 40000, 40000, POOL_RANGE);
 	struct bench_target t = listening("192.0.2.10:80");
 	struct outsock o;
-	struct addr seen;
+	struct addr seen, told = { 0 };
 
 	must(open_to(b, &t, &o) == 0);
 	connected(b, &t, &o, &seen);
 	must(is_source(&o, "192.0.2.10:40000"));
 	must(addr_equal(&seen, &o.source));
+	ledger_each_record(b->e.ledger, NOW_MS, note_source, &told);
+	must(addr_equal(&told, &o.source));
 	outsock_close(&o, &b->e, OUTSOCK_RESET, NOW_MS);
 	return 0;
 }
