@@ -331,6 +331,15 @@ result_of(struct outsock *o, struct egress *e, int error, uint64_t now_ms)
 	return error;
 }
 
+/* Nothing of what it did is to be told. */
+static void
+forget_use(struct outsock *o)
+{
+	o->until_epoch_ms = 0;
+	if (o->fd == -1)
+		o->source = (struct addr){ .family = ADDR_NONE };
+}
+
 int
 outsock_open(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
@@ -338,6 +347,7 @@ outsock_open(struct outsock *o, struct egress *e, unsigned pool,
 {
 	int error = -EAGAIN;
 
+	forget_use(o);
 	for (int tries = 0; tries < TRIES_PER_CALL && error == -EAGAIN;
 	     tries++) {
 		error = ledger_lease(
@@ -353,9 +363,11 @@ outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
     uint32_t queue, uint64_t now_ms)
 {
-	int error = ledger_queue(e->ledger, pool, target, holder, queue, now_ms,
-	    &o->ticket, &o->lease);
+	int error;
 
+	forget_use(o);
+	error = ledger_queue(e->ledger, pool, target, holder, queue, now_ms,
+	    &o->ticket, &o->lease);
 	wake_granted(e);
 	if (error == 0)
 		error = use_lease(o, e, target, holder->worker, now_ms);
@@ -425,16 +437,22 @@ port_was_ignored(struct outsock *o, struct egress *e, uint64_t now_ms)
 	log_end(e->log);
 }
 
-void
-outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms)
+static bool
+read_source(struct outsock *o)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
+
+	return getsockname(o->fd, (struct sockaddr *)&ss, &len) == 0 &&
+	       addr_from_sockaddr((struct sockaddr *)&ss, &o->source) == 0;
+}
+
+void
+outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms)
+{
 	uint16_t asked = o->lease.source.port;
 
-	if (!wants_look(o, e) ||
-	    getsockname(o->fd, (struct sockaddr *)&ss, &len) != 0 ||
-	    addr_from_sockaddr((struct sockaddr *)&ss, &o->source) != 0)
+	if (!wants_look(o, e) || !read_source(o))
 		return;
 	if (o->lease.bind == POOL_RANGE && o->source.port != asked)
 		port_was_ignored(o, e, now_ms);
@@ -494,6 +512,15 @@ release_of(
 	return LEDGER_LONG;
 }
 
+/* What the log is to say of a lease that is about to be given back. */
+static void
+note_use(struct outsock *o)
+{
+	if (is_by_route(&o->source) || o->source.port == 0)
+		(void)read_source(o);
+	o->until_epoch_ms = clock_ms(CLOCK_REALTIME);
+}
+
 void
 outsock_close(
     struct outsock *o, struct egress *e, enum outsock_end how, uint64_t now_ms)
@@ -501,8 +528,10 @@ outsock_close(
 	enum ledger_release release = LEDGER_HOT;
 
 	if (o->fd != -1) {
-		if (has_lease(o))
+		if (has_lease(o)) {
 			release = release_of(o, e, how);
+			note_use(o);
+		}
 		if (how != OUTSOCK_RESET && how != OUTSOCK_RESET_LATE)
 			outsock_set_abortive(o->fd, false);
 		close(o->fd);
@@ -513,7 +542,11 @@ outsock_close(
 	}
 	if (has_lease(o))
 		return_lease(o, e, release, now_ms);
-	outsock_init(o);
+	o->fd = -1;
+	o->lease.record = UINT32_MAX;
+	o->ticket.cell = UINT32_MAX;
+	if (o->until_epoch_ms == 0)
+		forget_use(o);
 }
 
 void

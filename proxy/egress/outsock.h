@@ -45,6 +45,9 @@ struct outsock {
 	/* The time of day, in ms, after the lease was taken: what is noted
 	 * before it is given back is before what its next holder notes. */
 	uint64_t since_epoch_ms;
+	/* Closed after it began to connect: when the lease was given back, a
+	 * moment before. `source` and `since_epoch_ms` are of that one then. */
+	uint64_t until_epoch_ms;
 };
 
 /* How a socket ended, which decides how long its tuple must rest. */
@@ -97,7 +100,8 @@ void outsock_serve(struct egress *e, uint64_t now_ms);
 /* Completes `o->source` once connected. */
 void outsock_connected(struct outsock *o, struct egress *e, uint64_t now_ms);
 
-/* Closes, then returns the lease. Any number of times. */
+/* Closes, then returns the lease. Any number of times: what was said of the
+ * first is kept for the log, until it connects anew. */
 void outsock_close(
     struct outsock *o, struct egress *e, enum outsock_end how, uint64_t now_ms);
 

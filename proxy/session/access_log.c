@@ -21,7 +21,8 @@ struct session_ending
 session_note_ending(const struct session *s)
 {
 	struct session_ending e = { .source = s->out.source,
-		.since_epoch_ms = s->out.since_epoch_ms };
+		.since_epoch_ms = s->out.since_epoch_ms,
+		.until_epoch_ms = s->out.until_epoch_ms };
 	uint64_t now_ns = clock_ns(CLOCK_REALTIME);
 	uint64_t ahead_ns = now_ns - clock_ns(CLOCK_MONOTONIC);
 
@@ -57,6 +58,8 @@ session_log(const struct session *s, const struct session_ending *ending)
 	log_time(log, "start", ending->epoch_ms - ending->duration_ms);
 	if (ending->source.family != ADDR_NONE)
 		log_time(log, "since", ending->since_epoch_ms);
+	if (ending->until_epoch_ms != 0)
+		log_time(log, "until", ending->until_epoch_ms);
 	log_time(log, "end", ending->epoch_ms);
 	log_number(log, "duration_ms", ending->duration_ms);
 	if (s->waited_ms != 0)

@@ -336,7 +336,7 @@ dial_ready(struct dial *d)
 }
 
 void
-dial_cancel(struct dial **dial)
+dial_cancel(struct dial **dial, struct outsock *out)
 {
 	struct dial *d = *dial;
 
@@ -349,5 +349,7 @@ dial_cancel(struct dial **dial)
 	stream_stop(d->stream);
 	outsock_close(&d->out, d->dialer->egress, OUTSOCK_RESET,
 	    loop_now(d->dialer->loop));
+	if (out != NULL)
+		outsock_move(out, &d->out);
 	free(d);
 }

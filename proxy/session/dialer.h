@@ -54,7 +54,8 @@ void dialer_serve(struct dialer *d);
 
 /*
  * CLOSE_NONE: `out` is connected to `target`, move it. Otherwise why the last
- * address failed, with `error` its errno or 0; `target` is that address.
+ * address failed, with `error` its errno or 0; `target` is that address, and
+ * `out` is closed, for the log.
  */
 typedef void dial_done_fn(enum close_reason reason, int error,
     struct outsock *out, const struct addr *target, void *arg);
@@ -70,6 +71,8 @@ struct dial *dial_start(struct dialer *d, unsigned pool,
 const struct addr *dial_target(const struct dial *dial);
 
 void dial_ready(struct dial *dial);
-void dial_cancel(struct dial **dial);
+
+/* What was tried last goes to `out`, closed, for the log; NULL: nobody asks. */
+void dial_cancel(struct dial **dial, struct outsock *out);
 
 #endif

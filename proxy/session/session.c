@@ -134,6 +134,15 @@ close_legs(struct session *s, bool in_order)
 	s->fd = -1;
 }
 
+static void
+give_up_dial(struct session *s)
+{
+	if (s->dial == NULL)
+		return;
+	s->resolved = *dial_target(s->dial);
+	dial_cancel(&s->dial, &s->out);
+}
+
 void
 session_close(struct session *s, enum close_reason reason)
 {
@@ -142,6 +151,7 @@ session_close(struct session *s, enum close_reason reason)
 
 	if (s->state == SESSION_CLOSED)
 		return;
+	give_up_dial(s);
 	ending = session_note_ending(s);
 	in_order = ends_in_order(s, reason);
 	if (s->reason == CLOSE_NONE)
@@ -151,7 +161,6 @@ session_close(struct session *s, enum close_reason reason)
 		    (uint32_t)(loop_now(s->env->loop) - s->wait_began_ms);
 	login_cancel(&s->login);
 	resolve_cancel(&s->resolve);
-	dial_cancel(&s->dial);
 	relay_cancel(&s->relay);
 	timeout_cancel(&s->timer);
 	/* Before the peers see the end: whoever has seen it may come back. */
@@ -261,12 +270,12 @@ on_dialed(enum close_reason reason, int error, struct outsock *out,
 	s->dial = NULL;
 	timeout_cancel(&s->timer);
 	s->resolved = *target;
+	outsock_move(&s->out, out);
 	if (reason != CLOSE_NONE) {
 		s->error = error;
 		session_refuse(s, reason);
 		return;
 	}
-	outsock_move(&s->out, out);
 	session_enter(s, SESSION_RELAYING);
 	reply_len = socks5_put_reply(reply, SOCKS5_SUCCEEDED, &s->out.source);
 	if (relay_start(&s->relay, &s->env->relays, &s->client, &s->target,
@@ -504,8 +513,7 @@ on_connecting_timeout(struct timeout *t)
 		return;
 	}
 	must(s->state == SESSION_DIALING);
-	s->resolved = *dial_target(s->dial);
-	dial_cancel(&s->dial);
+	give_up_dial(s);
 	session_refuse(s, CLOSE_CONNECT_TIMEOUT);
 }
 

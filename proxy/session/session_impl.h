@@ -67,7 +67,9 @@ void session_seek_target(
  * given back. */
 struct session_ending {
 	struct addr source;
-	uint64_t since_epoch_ms, epoch_ms, duration_ms; /* since: the port's */
+	/* The port's; until: 0 where it has the port to the end. */
+	uint64_t since_epoch_ms, until_epoch_ms;
+	uint64_t epoch_ms, duration_ms;
 };
 struct session_ending session_note_ending(const struct session *s);
 

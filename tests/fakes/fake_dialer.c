@@ -93,11 +93,13 @@ dial_ready(struct dial *d)
 }
 
 void
-dial_cancel(struct dial **dial)
+dial_cancel(struct dial **dial, struct outsock *out)
 {
 	if (*dial == NULL)
 		return;
 	give_back(*dial);
+	if (out != NULL)
+		outsock_move(out, &(*dial)->out);
 	free(*dial);
 	*dial = NULL;
 }

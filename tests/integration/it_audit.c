@@ -112,3 +112,62 @@ Test(audit, one_line_says_who_had_a_port_towards_a_target_at_a_time)
 	target_close(&t);
 	daemon_stop(d);
 }
+
+/* The line for the only session towards `to`: with the one port of the pool. */
+static void
+expect_attempt(struct daemon *d, const struct addr *to, const char *reason,
+    const char *source)
+{
+	char line[DAEMON_LINE_MAX], target[ADDR_TEXT_MAX];
+	char words[3][ADDR_TEXT_MAX + 16];
+
+	snprintf(words[0], sizeof(words[0]), "reason=%s", reason);
+	snprintf(
+	    words[1], sizeof(words[1]), "resolved=%s", addr_format(to, target));
+	snprintf(words[2], sizeof(words[2]), "source=%s:50000", source);
+	daemon_wait_lines(d, 1, DAEMON_WORDS(words[0], words[1], words[2]));
+	cr_assert(daemon_find_log(d, line, words[0], words[1]));
+	cr_expect_leq(moment(line, "start"), moment(line, "since"));
+	cr_expect_leq(moment(line, "since"), moment(line, "until"));
+	cr_expect_leq(moment(line, "until"), moment(line, "end"));
+}
+
+static void
+see_attempts(const char *addresses, const char *source)
+{
+	struct target_silent silent;
+	char config[300];
+	struct target t;
+	int client;
+
+	/* The pool is beside the ports that the kernel chooses. */
+	namespace_enter_with_ports(&t, 40000, 40999);
+	snprintf(config, sizeof(config),
+	    "[listen a]\naddress = 127.0.0.1:1080\n"
+	    "[egress e]\nports = 50000\n%s[timeouts]\nconnect = 300ms\n",
+	    addresses);
+	struct daemon *d =
+	    daemon_start(&(struct daemon_setup){ .config = config });
+	struct addr proxy = daemon_address(d, "a");
+	struct addr refusing = target_refusing();
+
+	cr_assert_eq(socks_try(&proxy, &refusing, &client), 5);
+	expect_attempt(d, &refusing, "refused", source);
+	target_make_silent(&silent);
+	cr_assert_eq(socks_try(&proxy, &silent.address, &client), 6);
+	expect_attempt(d, &silent.address, "connect_timeout", source);
+	target_close_silent(&silent);
+	target_close(&t);
+	daemon_stop(d);
+}
+
+/* Who was asked remembers it, too. */
+Test(audit, what_did_not_connect_says_which_port_it_had)
+{
+	see_attempts("addresses = 127.0.0.1\n", "127.0.0.1");
+}
+
+Test(audit, what_did_not_connect_by_route_says_which_port_it_had)
+{
+	see_attempts("", "127.0.0.1");
+}

@@ -441,7 +441,7 @@ Test(dialer, who_is_cancelled_waits_for_nothing_any_more)
 	start(b, POOL_ONE_PORT, &at, 1);
 	passes(&b->loop, 3);
 	cr_assert_eq(count_waiting(b), 1);
-	dial_cancel(&b->dial);
+	dial_cancel(&b->dial, NULL);
 	cr_expect_eq(count_waiting(b), 0);
 	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
 	bench_free(b);
@@ -452,7 +452,7 @@ Test(dialer, who_is_cancelled_waits_for_nothing_any_more)
 	start(b, POOL_ONE_PORT, &at, 1);
 	passes(&b->loop, 3);
 	ledger_return(b->egress.ledger, &held, LEDGER_HOT, 1);
-	dial_cancel(&b->dial);
+	dial_cancel(&b->dial, NULL);
 	bench_free(b);
 }
 
@@ -528,7 +528,7 @@ Test(dialer, the_last_address_has_all_the_time_of_its_owner)
 	pass_expired(&b->loop);
 	passes(&b->loop, 3);
 	cr_expect_eq(b->calls, 0);
-	dial_cancel(&b->dial);
+	dial_cancel(&b->dial, NULL);
 	hung_close(&hung);
 	bench_free(b);
 }
@@ -557,13 +557,13 @@ Test(dialer, what_is_cancelled_never_calls_back)
 	struct addr at = loopback(), gone = deaf();
 	int listener = pairs_listen(&at);
 
-	dial_cancel(&b->dial);         /* none */
+	dial_cancel(&b->dial, NULL);   /* none */
 	start(b, POOL_CHOSEN, &at, 1); /* connecting, or connected */
-	dial_cancel(&b->dial);
+	dial_cancel(&b->dial, NULL);
 	cr_expect_null(b->dial);
 	cr_expect_eq(b->stream.watch.fd, -1);
 	start(b, POOL_NONE, &gone, 1); /* its answer is put off */
-	dial_cancel(&b->dial);
+	dial_cancel(&b->dial, NULL);
 	passes(&b->loop, 3);
 	cr_expect_eq(b->calls, 0);
 	close(listener);
