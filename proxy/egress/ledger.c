@@ -135,7 +135,6 @@ ledger_init(void *memory, uint32_t leases, uint32_t targets,
 	if (error != 0)
 		return error;
 	atomic_init(&l->reusable_ms, LEDGER_BRIEF_MS);
-	l->layout = LEDGER_LAYOUT;
 	*out = l;
 	return 0;
 }
@@ -152,37 +151,73 @@ is_same(const struct pool *a, const struct pool *b)
 	return strcmp(a->name, b->name) == 0 && pool_equal(a, b);
 }
 
-int
-ledger_set_pool(struct ledger *l, unsigned id, const struct pool *pool)
+/* Writes the spare copy, which counts from no epoch yet, unless the pool is
+ * what it was: then `*written` stays as it is. */
+static int
+write_copy(
+    struct ledger *l, const struct ledger_new_pool *new, uint64_t *written)
 {
-	struct pool_place *place = place_of(l, id);
-	uint64_t epoch = atomic_load(&l->epoch) + 1;
-	unsigned newest, spare;
-	int error;
+	struct pool_place *place = place_of(l, new->id);
+	unsigned newest =
+	    atomic_load(&place->since[1]) > atomic_load(&place->since[0]);
+	unsigned spare = 1 - newest;
 
-	must(id < LEDGER_POOLS_MAX);
-	newest = atomic_load(&place->since[1]) > atomic_load(&place->since[0]);
-	spare = 1 - newest;
+	must(new->id < LEDGER_POOLS_MAX);
 	if (atomic_load(&place->since[newest]) != 0 &&
-	    is_same(&place->copy[newest], pool))
+	    is_same(&place->copy[newest], new->pool))
 		return 0;
 	/* No shard is at the epoch of the spare copy any more; from now on none
 	 * takes it, until it is whole. */
 	atomic_store(&place->since[spare], UINT64_MAX);
-	place->copy[spare] = *pool;
-	place->copy[spare].version = epoch;
-	error = source_name_pool(l, &place->copy[spare]);
-	atomic_store(&place->since[spare], error == 0 ? epoch : 0);
-	if (error != 0)
+	*written |= UINT64_C(1) << new->id;
+	place->copy[spare] = *new->pool;
+	return source_name_pool(l, &place->copy[spare]);
+}
+
+/* The copies that were written count from `epoch` on, or, with 0, never. */
+static void
+publish_copies(struct ledger *l, uint64_t written, uint64_t epoch)
+{
+	for (; written != 0; written &= written - 1) {
+		struct pool_place *place =
+		    place_of(l, (unsigned)__builtin_ctzll(written));
+
+		for (unsigned i = 0; i < 2; i++) {
+			if (atomic_load(&place->since[i]) == UINT64_MAX)
+				atomic_store(&place->since[i], epoch);
+		}
+	}
+}
+
+int
+ledger_set_pools(
+    struct ledger *l, const struct ledger_new_pool *pools, size_t count)
+{
+	uint64_t epoch = atomic_load(&l->epoch) + 1, written = 0;
+	int error = 0;
+
+	for (size_t i = 0; i < count && error == 0; i++)
+		error = write_copy(l, &pools[i], &written);
+	publish_copies(l, written, error == 0 ? epoch : 0);
+	if (error != 0 || written == 0)
 		return error;
 	atomic_store(&l->epoch, epoch);
-	/* Brings each shard to the new epoch, so that the old copy is free. */
+	/* Brings each shard to the new epoch, so that the old copies are free.
+	 */
 	for (uint32_t i = 0; i < LEDGER_SHARDS; i++) {
 		struct hold h = shard_lock(l, i);
 
 		shard_unlock(&h);
 	}
 	return 0;
+}
+
+int
+ledger_set_pool(struct ledger *l, unsigned id, const struct pool *pool)
+{
+	const struct ledger_new_pool one = { id, pool };
+
+	return ledger_set_pools(l, &one, 1);
 }
 
 bool

@@ -92,13 +92,24 @@ MUST_USE size_t ledger_bytes(uint32_t leases, uint32_t targets);
 MUST_USE int ledger_init(void *memory, uint32_t leases, uint32_t targets,
     const uint8_t key[LEDGER_KEY_BYTES], struct ledger **out);
 
+/* A pool, and its place: no two of one change have the same. */
+struct ledger_new_pool {
+	unsigned id;
+	const struct pool *pool;
+};
+
 /*
- * Puts `pool` at place `id` for all workers, at once; `pool` is copied, its
- * version and address ids are set in the copy. An entry made under the version
- * before is rebuilt at first touch: what the new pool does not have any more
- * stays held until returned and then goes. One caller at a time (the master).
- * -ENOSPC when the table of source addresses is full; nothing is changed then.
+ * Puts the pools at their places for all workers, at once; they are copied, and
+ * address ids are set in the copies. Entries made before are made anew, once
+ * for all of these: what the new pool does not have any more stays held until
+ * returned and then goes. A pool that is what it was changes nothing. One
+ * caller at a time (the master). -ENOSPC when the table of source addresses is
+ * full; nothing is changed then.
  */
+MUST_USE int ledger_set_pools(
+    struct ledger *l, const struct ledger_new_pool *pools, size_t count);
+
+/* One of them. */
 MUST_USE int ledger_set_pool(
     struct ledger *l, unsigned id, const struct pool *pool);
 

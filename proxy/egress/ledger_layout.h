@@ -252,7 +252,6 @@ struct pool_place {
 };
 
 struct ledger {
-	uint64_t layout; /* LEDGER_LAYOUT */
 	uint64_t bytes;
 	uint64_t key[2], order_key[2];
 	uint64_t place_keys[HASH_SPREAD_KEYS];
@@ -273,8 +272,6 @@ struct ledger {
 	pthread_mutex_t named_mutex;
 	struct shard shards[LEDGER_SHARDS];
 };
-
-#define LEDGER_LAYOUT UINT64_C(0x466f75720003)
 
 static inline void *
 ledger_at(struct ledger *l, uint64_t offset)

@@ -66,10 +66,10 @@ void outsock_init(struct outsock *o);
  * blocking. 0: connecting; the descriptor becomes writable. -EAGAIN: the slots
  * tried were taken; call again in the next pass (what is in `o` is kept).
  * Otherwise `o` is empty: errors of ledger_lease(), -EMFILE (also for ENFILE of
- * the kernel, as -ENFILE says the ledger is full), -ENOMEM (also for its ENOBUFS
- * and EAGAIN), -EADDRNOTAVAIL where the
- * kernel chooses the port and finds none, -ENXIO when the source address is not
- * this host's (any more), and connect()'s.
+ * the kernel, as -ENFILE says the ledger is full), -ENOMEM (also for its
+ * ENOBUFS and EAGAIN), -EADDRNOTAVAIL where the kernel chooses the port and
+ * finds none, -ENXIO when the source address is not this host's (any more), and
+ * connect()'s.
  */
 MUST_USE int outsock_open(struct outsock *o, struct egress *e, unsigned pool,
     const struct addr *target, const struct ledger_holder *holder,
@@ -88,8 +88,8 @@ MUST_USE int outsock_queue(struct outsock *o, struct egress *e, unsigned pool,
 bool outsock_is_granted(const struct outsock *o, const struct egress *e);
 
 /* Begins to connect with what was granted. As outsock_open(); -EAGAIN also when
- * nothing is granted, or was lost: then it does not wait any more; -ENOBUFS: its
- * place in the queue went to another client. */
+ * nothing is granted, or was lost: then it does not wait any more; -ENOBUFS:
+ * its place in the queue went to another client. */
 MUST_USE int outsock_claim(struct outsock *o, struct egress *e,
     const struct addr *target, const struct ledger_holder *holder,
     uint64_t now_ms);

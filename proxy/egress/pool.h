@@ -61,7 +61,6 @@ struct pool_range {
 
 struct pool {
 	char name[POOL_NAME_MAX + 1];
-	uint64_t version; /* set by the ledger: grows with each change */
 	uint16_t source_count, range_count;
 	uint32_t ports; /* in all ranges together */
 	bool by_kernel; /* the kernel chooses the port; `ranges` are not used */
@@ -123,7 +122,7 @@ struct addr pool_source_address(const struct pool_source *s, uint32_t n);
  * every address of their family. */
 bool pool_overlaps(const struct pool *a, const struct pool *b);
 
-/* The same sources, ranges, ways to bind and rules? (Name and version aside.)
+/* The same sources, ranges, ways to bind and rules? (The name aside.)
  */
 bool pool_equal(const struct pool *a, const struct pool *b);
 
