@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * admission: how many sessions a client and a user have, against their limits.
- * Only who has a limit is counted.
+ * Who has none is counted, too: a reload may set one, and what is held then
+ * counts, in the old workers as well.
  *
  * A session is one from its request on, until it is refused or ends. Before and
  * after that its connection takes up room all the same: it is on its way, and
@@ -56,11 +57,14 @@ enter(struct session *s, const struct quota_subject *subject,
 {
 	enum quota_verdict verdict;
 
-	if (s->env->quota == NULL || !is_limited(limit))
+	if (s->env->quota == NULL)
 		return QUOTA_OK;
 	verdict = quota_enter(s->env->quota, s->env->worker, subject,
 	    limit->sessions, limit->rate, loop_now(s->env->loop));
 	*counted = verdict == QUOTA_OK;
+	/* The table is full: that is no reason against who has no limit. */
+	if (verdict == QUOTA_NO_ROOM && !is_limited(limit))
+		return QUOTA_OK;
 	return verdict;
 }
 
@@ -110,6 +114,9 @@ session_arrive(struct session *s)
 	struct config_limit limit = { .sessions = limit_of_arrivals(s) };
 	struct quota_subject subject = arrivals_of(s);
 
+	/* These pass soon: no need to know them before there is a limit. */
+	if (!is_limited(&limit))
+		return true;
 	/* Without room in the table it is not counted, and welcome. */
 	return enter(s, &subject, &limit, &s->counted_arrival) !=
 	       QUOTA_SESSIONS;

@@ -44,7 +44,8 @@ struct session {
 };
 
 /* What an idle session takes besides: 16 bytes of malloc's, its lease and its
- * target in the ledger, nothing else. All together stay below 0.8 KiB. */
+ * target in the ledger, its client and its user in the quota's table (64 bytes
+ * each, once), nothing else. All together stay below 0.8 KiB. */
 _Static_assert(sizeof(struct session) <= 640, "the budget of a session");
 
 /* The only writer of the state; asserts what is alive in it. */

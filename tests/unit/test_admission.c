@@ -118,6 +118,63 @@ Test(admission, who_is_refused_is_counted_until_it_is_closed)
 	free_all(f, CLOSE_REFUSED);
 }
 
+Test(admission, who_has_no_limit_is_counted_all_the_same)
+{
+	static const struct {
+		const char *bytes;
+		size_t len, reply;
+	} said[] = { { "\5\1\2", 3, 2 }, { "\1\5known\1p", 9, 2 },
+		{ "\5\1\0\1\177\0\0\1\0P", 10, 0 } };
+	struct fixture *f = new_with(0, 0);
+	struct subjects of = subjects_of(f);
+	uint8_t reply[10];
+
+	f->listen.password = true;
+	fixture_start(f);
+	expect_counts(f, 0, 0);
+	for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+		client_sends(f, said[i].bytes, said[i].len);
+		cr_assert_eq(
+		    pairs_recv(f->client, reply, said[i].reply), said[i].reply);
+	}
+	cr_expect_eq(fixture_state(f), SESSION_DIALING);
+	expect_counts(f, 0, 1);
+	cr_expect_eq(quota_count(f->env.quota, &of.user), 1);
+	session_stop_all(&f->env);
+	free_all(f, CLOSE_STOPPED);
+}
+
+/* Takes all cells of the table. */
+static void
+fill(struct quota *q)
+{
+	enum quota_verdict verdict = QUOTA_OK;
+	unsigned refused = 0;
+
+	for (uint32_t n = 0; refused < 1000; n++) {
+		struct quota_subject subject = fixture_client(n);
+
+		verdict = quota_enter(q, OTHER, &subject, 0, 0, 0);
+		refused += verdict == QUOTA_NO_ROOM;
+	}
+}
+
+Test(admission, where_the_table_is_full_only_who_has_a_limit_is_refused)
+{
+	for (unsigned limit = 0; limit <= 1; limit++) {
+		struct fixture *f = new_with(limit, 0);
+
+		fill(f->env.quota);
+		fixture_bring(f, SESSION_REQUEST);
+		client_sends(f, "\5\1\0\1\177\0\0\1\0P", 10);
+		cr_expect_eq(fixture_state(f),
+		    limit == 0 ? SESSION_DIALING : SESSION_REFUSING);
+		expect_counts(f, 0, 0);
+		session_stop_all(&f->env);
+		free_all(f, limit == 0 ? CLOSE_STOPPED : CLOSE_MEMORY);
+	}
+}
+
 Test(admission, who_has_no_limit_may_come_as_often_as_it_likes)
 {
 	struct fixture *f = new_with(0, 0);
