@@ -30,8 +30,6 @@
 #define EGRESS_FIELD(m) offsetof(struct config_egress, m)
 #define USER_FIELD(m)   offsetof(struct config_user, m)
 
-#define SESSIONS_MAX 10000000
-
 static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_PROXY] = { "proxy", OPTION_WORKERS, OPTION_ADDRESS, 0,
 	    "The process as a whole." },
@@ -72,7 +70,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "Sessions held at once by all workers together; auto: what the "
 	    "descriptor limit allows.",
 	    config_value_auto_number, PROXY_FIELD(max_sessions), .min = 1,
-	    .max = SESSIONS_MAX },
+	    .max = CONFIG_SESSIONS_MAX },
 	[OPTION_PROXY_USER] = { SECTION_PROXY, "user", "auto|NAME", "auto",
 	    NULL,
 	    "The account the workers run under when started as root; auto: "
@@ -175,7 +173,7 @@ static const struct option options[OPTION_COUNT] = {
 	[OPTION_USER_SESSIONS] = { SECTION_USER, "max-sessions",
 	    "off|1..10000000", NULL, "as in [limits]",
 	    "Sessions the user may hold at once.", config_value_number_or_off,
-	    USER_FIELD(limit.sessions), .min = 1, .max = SESSIONS_MAX },
+	    USER_FIELD(limit.sessions), .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_USER_RATE] = { SECTION_USER, "max-rate", "off|1..1000000", NULL,
 	    "as in [limits]", "New sessions of the user a second.",
 	    config_value_number_or_off, USER_FIELD(limit.rate), .min = 1,
@@ -202,7 +200,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "off|1..10000000", "off", NULL,
 	    "Sessions each client may hold at once.",
 	    config_value_number_or_off, PROXY_FIELD(client_limit.sessions),
-	    .min = 1, .max = SESSIONS_MAX },
+	    .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_CLIENT_RATE] = { SECTION_LIMITS, "client-max-rate",
 	    "off|1..1000000", "off", NULL,
 	    "New sessions of each client a second.", config_value_number_or_off,
@@ -217,7 +215,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "Sessions each user may hold at once who has no max-sessions of "
 	    "its own.",
 	    config_value_number_or_off, PROXY_FIELD(user_limit.sessions),
-	    .min = 1, .max = SESSIONS_MAX },
+	    .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_LIMITS_USER_RATE] = { SECTION_LIMITS, "user-max-rate",
 	    "off|1..1000000", "off", NULL,
 	    "New sessions a second of each user who has no max-rate of its "

@@ -10,9 +10,6 @@
  * pipes. */
 #define SPARE_DESCRIPTORS 128
 
-/* What max-sessions can be. */
-#define SESSIONS_MAX 10000000
-
 unsigned
 capacity_processors(void)
 {
@@ -69,7 +66,7 @@ capacity_most(const struct config *c, uint64_t descriptors)
 	const struct capacity_host host = { .descriptors = descriptors };
 	uint64_t most = SLOTS_MAX * sessions_of_worker(c, &host, SLOTS_MAX);
 
-	return most < SESSIONS_MAX ? most : SESSIONS_MAX;
+	return most < CONFIG_SESSIONS_MAX ? most : CONFIG_SESSIONS_MAX;
 }
 
 /* As many workers as processors, or as the descriptors of max-sessions ask
