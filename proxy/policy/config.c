@@ -59,12 +59,12 @@ static const struct kind kinds[SECTION_KINDS] = {
 };
 
 static const struct option options[OPTION_COUNT] = {
-	[OPTION_WORKERS] = { SECTION_PROXY, "workers", "auto|1..200", "auto",
+	[OPTION_WORKERS] = { SECTION_PROXY, "workers", "auto|1..127", "auto",
 	    NULL,
 	    "Worker processes; auto: one a processor, and as many as the "
 	    "descriptor limit demands for max-sessions.",
 	    config_value_auto_number, PROXY_FIELD(workers), .min = 1,
-	    .max = 200 },
+	    .max = CONFIG_WORKERS_MAX },
 	[OPTION_MAX_SESSIONS] = { SECTION_PROXY, "max-sessions",
 	    "auto|1..10000000", "auto", NULL,
 	    "Sessions held at once by all workers together; auto: what the "

@@ -389,3 +389,39 @@ Test(reload, the_way_to_bind_does_not_change_under_leases)
 	open_one(&s, &s.proxy, 1);
 	scene_close(&s);
 }
+
+/* Each generation has ids of its own, and there are ids for two of the largest.
+ */
+Test(reload, as_many_workers_as_there_may_be)
+{
+	static struct scene s;
+	struct pair draining[2];
+	char line[DAEMON_LINE_MAX], value[32];
+
+	namespace_enter_with_ports(&s.target, 30000, 50000);
+	s.daemon = daemon_start(&(struct daemon_setup){
+	    .proxy = "workers = 127\n", .config = LISTEN_A });
+	s.proxy = daemon_address(s.daemon, "a");
+	for (uint32_t i = 0; i < ARRAY_LEN(draining); i++) {
+		struct addr to = target_number(&s.target, i);
+
+		pair_open(&draining[i], &s.proxy, &s.target, &to);
+		daemon_reload(s.daemon);
+		/* Who has no session goes at once. */
+		daemon_wait_lines(s.daemon, 126 * (i + 1),
+		    DAEMON_WORDS("event=worker_ended"));
+	}
+	daemon_signal(s.daemon, SIGHUP);
+	daemon_wait_log(s.daemon, "event=reload_failed");
+	cr_assert(daemon_find_log(s.daemon, line, "event=workers_beyond"));
+	cr_expect_str_eq(
+	    daemon_value(line, "draining", value, sizeof(value)), "2");
+	pair_reset(&draining[0]);
+	daemon_wait_lines(
+	    s.daemon, 126 * 2 + 1, DAEMON_WORDS("event=worker_ended"));
+	daemon_reload(s.daemon);
+	pair_exchange(&draining[1], 1);
+	pair_reset(&draining[1]);
+	target_close(&s.target);
+	daemon_stop(s.daemon);
+}
