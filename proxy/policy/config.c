@@ -78,8 +78,8 @@ static const struct option options[OPTION_COUNT] = {
 	    config_value_account, .offset = PROXY_FIELD(user) },
 	[OPTION_DRAIN_TIMEOUT] = { SECTION_PROXY, "drain-timeout",
 	    "DURATION (0s..7d)", "30s", NULL,
-	    "How long sessions may go on after a stop or a reload before they "
-	    "are cut.",
+	    "How long sessions may go on after a stop before they are cut; a "
+	    "reload cuts none.",
 	    config_value_duration, PROXY_FIELD(drain_ms), .max = 7 * DAY_MS },
 
 	[OPTION_ADDRESS] = { SECTION_LISTEN, "address",

@@ -139,6 +139,23 @@ Test(reload, clients_in_the_accept_queue_are_served)
 	scene_close(&s);
 }
 
+/* However short the time to drain is: that is of a stop. */
+Test(reload, no_session_is_cut_after_a_while)
+{
+	static struct scene s;
+
+	scene_open(&s, &(struct daemon_setup){
+			   .proxy = "workers = 2\ndrain-timeout = 0s\n",
+			   .config = LISTEN_A });
+	for (unsigned round = 0; round < 3; round++) {
+		daemon_reload(s.daemon);
+		check_held(&s);
+	}
+	cr_assert_eq(
+	    daemon_count_log(s.daemon, "event=session", "reason=stopped"), 0);
+	scene_close(&s);
+}
+
 Test(reload, old_workers_go_when_their_sessions_have_ended)
 {
 	static struct scene s;
