@@ -391,20 +391,89 @@ Test(reload, leases_count_across_a_reload)
 	scene_close(&s);
 }
 
-Test(reload, the_way_to_bind_does_not_change_under_leases)
+#define EGRESS(name, lines) "[egress " name "]\n" lines "\n"
+
+/* Each is taken over, or refused because of the sessions held. */
+struct binding {
+	const char *egress;
+	bool taken;
+};
+
+static void
+reload_through(const char *first, const struct binding *next, size_t count)
 {
+	char config[256], line[DAEMON_LINE_MAX], reason[DAEMON_LINE_MAX];
+	unsigned refused = 0;
 	static struct scene s;
 
-	scene_open(&s, &(struct daemon_setup){
-			   .config = LISTEN_A "[egress e]\nports = 40000\n" });
-	daemon_configure(
-	    s.daemon, &(struct daemon_setup){
-			  .config = LISTEN_A
-			  "[egress e]\nports = 40000\nbind = explicit\n" });
-	daemon_signal(s.daemon, SIGHUP);
-	daemon_wait_log(s.daemon, "event=reload_failed");
-	open_one(&s, &s.proxy, 1);
+	snprintf(config, sizeof(config), LISTEN_A "%s", first);
+	scene_open(&s, &(struct daemon_setup){ .config = config });
+	for (size_t i = 0; i < count; i++) {
+		snprintf(config, sizeof(config), LISTEN_A "%s", next[i].egress);
+		if (next[i].taken) {
+			reload_with(&s, "", config);
+			open_one(&s, &s.proxy, (uint32_t)i);
+			continue;
+		}
+		daemon_configure(
+		    s.daemon, &(struct daemon_setup){ .config = config });
+		daemon_signal(s.daemon, SIGHUP);
+		daemon_wait_lines(
+		    s.daemon, ++refused, DAEMON_WORDS("event=reload_failed"));
+		daemon_find_log(s.daemon, line, "event=reload_failed");
+		daemon_value(line, "reason", reason, sizeof(reason));
+		cr_expect_not_null(
+		    strstr(reason, "bound another way"), "%zu: %s", i, reason);
+		open_one(&s, &s.proxy, (uint32_t)i);
+	}
 	scene_close(&s);
+}
+
+Test(reload, the_way_to_bind_does_not_change_under_leases)
+{
+	static const struct binding next[] = {
+		{ EGRESS("e", "ports = 40000\nbind = explicit"), false },
+		/* Nor in another section. */
+		{ EGRESS("f", "ports = 40000\nbind = explicit"), false },
+		{ EGRESS("f", "ports = 39000-41000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 40001")
+			EGRESS("f", "ports = 40000\nbind = explicit"),
+		    false },
+		{ EGRESS("f", "ports = 40000"), true },
+		/* Nor when it has been in none for a while. */
+		{ EGRESS("e", "ports = 40001-40002\nbind = explicit"), true },
+		{ EGRESS("e", "ports = 40000-40001\nbind = explicit"), false },
+	};
+
+	reload_through(EGRESS("e", "ports = 40000"), next, ARRAY_LEN(next));
+}
+
+Test(reload, what_was_bound_explicitly_stays_so_under_leases)
+{
+	static const struct binding next[] = {
+		{ EGRESS("e", "ports = 40000\nbind = range"), false },
+		{ EGRESS("f", "ports = 39999-40001\nbind = range"), false },
+		{ EGRESS("f", "ports = 40001\nbind = range"), true },
+		{ EGRESS("e", "bind = kernel"), true },
+		{ EGRESS("e", "ports = 40000\nbind = range"), false },
+		{ EGRESS("e", "ports = 40000\nbind = explicit"), true },
+	};
+
+	reload_through(EGRESS("e", "ports = 40000\nbind = explicit"), next,
+	    ARRAY_LEN(next));
+}
+
+Test(reload, what_the_kernel_chose_is_bound_as_by_range)
+{
+	static const struct binding next[] = {
+		{ EGRESS("f", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 30000-50000\nbind = range"), true },
+		{ EGRESS("e", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "bind = kernel"), true },
+	};
+
+	reload_through(EGRESS("e", "bind = kernel"), next, ARRAY_LEN(next));
 }
 
 /* Each generation has ids of its own, and there are ids for two of the largest.
