@@ -352,6 +352,30 @@ pool_overlaps(const struct pool *a, const struct pool *b)
 	return false;
 }
 
+bool
+pool_mixes_binds(const struct pool *a, const struct pool *b, uint16_t *port)
+{
+	unsigned i = 0, j = 0;
+
+	if (a->by_kernel || b->by_kernel)
+		return false;
+	while (i < a->range_count && j < b->range_count) {
+		const struct pool_range *x = &a->ranges[i], *y = &b->ranges[j];
+		uint16_t first = x->first > y->first ? x->first : y->first;
+		uint16_t last = x->last < y->last ? x->last : y->last;
+
+		if (first <= last && x->bind != y->bind) {
+			*port = first;
+			return true;
+		}
+		if (x->last < y->last)
+			i++;
+		else
+			j++;
+	}
+	return false;
+}
+
 static bool
 ranges_equal(const struct pool *a, const struct pool *b)
 {

@@ -122,6 +122,11 @@ struct addr pool_source_address(const struct pool_source *s, uint32_t n);
  * every address of their family. */
 bool pool_overlaps(const struct pool *a, const struct pool *b);
 
+/* Do they bind one port by range and explicitly, on whatever addresses? Who
+ * binds explicitly keeps a port from the others on all of them. */
+bool pool_mixes_binds(
+    const struct pool *a, const struct pool *b, uint16_t *port);
+
 /* The same sources, ranges, ways to bind and rules? (The name aside.)
  */
 bool pool_equal(const struct pool *a, const struct pool *b);

@@ -30,8 +30,6 @@
 #define EGRESS_FIELD(m) offsetof(struct config_egress, m)
 #define USER_FIELD(m)   offsetof(struct config_user, m)
 
-#define SESSIONS_MAX 10000000
-
 static const struct kind kinds[SECTION_KINDS] = {
 	[SECTION_PROXY] = { "proxy", OPTION_WORKERS, OPTION_ADDRESS, 0,
 	    "The process as a whole." },
@@ -61,18 +59,18 @@ static const struct kind kinds[SECTION_KINDS] = {
 };
 
 static const struct option options[OPTION_COUNT] = {
-	[OPTION_WORKERS] = { SECTION_PROXY, "workers", "auto|1..200", "auto",
+	[OPTION_WORKERS] = { SECTION_PROXY, "workers", "auto|1..127", "auto",
 	    NULL,
 	    "Worker processes; auto: one a processor, and as many as the "
 	    "descriptor limit demands for max-sessions.",
 	    config_value_auto_number, PROXY_FIELD(workers), .min = 1,
-	    .max = 200 },
+	    .max = CONFIG_WORKERS_MAX },
 	[OPTION_MAX_SESSIONS] = { SECTION_PROXY, "max-sessions",
 	    "auto|1..10000000", "auto", NULL,
 	    "Sessions held at once by all workers together; auto: what the "
 	    "descriptor limit allows.",
 	    config_value_auto_number, PROXY_FIELD(max_sessions), .min = 1,
-	    .max = SESSIONS_MAX },
+	    .max = CONFIG_SESSIONS_MAX },
 	[OPTION_PROXY_USER] = { SECTION_PROXY, "user", "auto|NAME", "auto",
 	    NULL,
 	    "The account the workers run under when started as root; auto: "
@@ -80,8 +78,8 @@ static const struct option options[OPTION_COUNT] = {
 	    config_value_account, .offset = PROXY_FIELD(user) },
 	[OPTION_DRAIN_TIMEOUT] = { SECTION_PROXY, "drain-timeout",
 	    "DURATION (0s..7d)", "30s", NULL,
-	    "How long sessions may go on after a stop or a reload before they "
-	    "are cut.",
+	    "How long sessions may go on after a stop before they are cut; a "
+	    "reload cuts none.",
 	    config_value_duration, PROXY_FIELD(drain_ms), .max = 7 * DAY_MS },
 
 	[OPTION_ADDRESS] = { SECTION_LISTEN, "address",
@@ -175,7 +173,7 @@ static const struct option options[OPTION_COUNT] = {
 	[OPTION_USER_SESSIONS] = { SECTION_USER, "max-sessions",
 	    "off|1..10000000", NULL, "as in [limits]",
 	    "Sessions the user may hold at once.", config_value_number_or_off,
-	    USER_FIELD(limit.sessions), .min = 1, .max = SESSIONS_MAX },
+	    USER_FIELD(limit.sessions), .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_USER_RATE] = { SECTION_USER, "max-rate", "off|1..1000000", NULL,
 	    "as in [limits]", "New sessions of the user a second.",
 	    config_value_number_or_off, USER_FIELD(limit.rate), .min = 1,
@@ -202,7 +200,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "off|1..10000000", "off", NULL,
 	    "Sessions each client may hold at once.",
 	    config_value_number_or_off, PROXY_FIELD(client_limit.sessions),
-	    .min = 1, .max = SESSIONS_MAX },
+	    .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_CLIENT_RATE] = { SECTION_LIMITS, "client-max-rate",
 	    "off|1..1000000", "off", NULL,
 	    "New sessions of each client a second.", config_value_number_or_off,
@@ -217,7 +215,7 @@ static const struct option options[OPTION_COUNT] = {
 	    "Sessions each user may hold at once who has no max-sessions of "
 	    "its own.",
 	    config_value_number_or_off, PROXY_FIELD(user_limit.sessions),
-	    .min = 1, .max = SESSIONS_MAX },
+	    .min = 1, .max = CONFIG_SESSIONS_MAX },
 	[OPTION_LIMITS_USER_RATE] = { SECTION_LIMITS, "user-max-rate",
 	    "off|1..1000000", "off", NULL,
 	    "New sessions a second of each user who has no max-rate of its "

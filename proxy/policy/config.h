@@ -17,6 +17,13 @@
 #define CONFIG_NAME_MAX 32
 #define CONFIG_PATH_MAX 107 /* sun_path without its NUL */
 
+/* What max-sessions and limits on sessions can be. */
+#define CONFIG_SESSIONS_MAX 10000000
+
+/* Workers of one generation. A reload starts as many beside those that are
+ * there, and all have ids of their own, of 8 bits. */
+#define CONFIG_WORKERS_MAX 127
+
 enum config_bind {
 	CONFIG_BIND_AUTO,
 	CONFIG_BIND_RANGE,

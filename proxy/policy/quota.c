@@ -109,6 +109,15 @@ quota_client(const struct addr *client, unsigned bits_v4, unsigned bits_v6)
 }
 
 struct quota_subject
+quota_arrivals(const struct addr *client, unsigned bits_v4, unsigned bits_v6)
+{
+	struct quota_subject s = quota_client(client, bits_v4, bits_v6);
+
+	s.kind = QUOTA_ARRIVALS;
+	return s;
+}
+
+struct quota_subject
 quota_user(uint16_t id)
 {
 	return (struct quota_subject){ .kind = QUOTA_USER, .user = id };

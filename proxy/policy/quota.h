@@ -22,7 +22,7 @@
 
 struct quota; /* the shared block, as mapped in this process */
 
-enum quota_kind { QUOTA_CLIENT = 1, QUOTA_USER };
+enum quota_kind { QUOTA_CLIENT = 1, QUOTA_USER, QUOTA_ARRIVALS };
 
 /* Whose sessions are counted. A value, compared by its bytes. */
 struct quota_subject {
@@ -33,6 +33,9 @@ struct quota_subject {
 };
 
 struct quota_subject quota_client(
+    const struct addr *client, unsigned bits_v4, unsigned bits_v6);
+/* A client's connections that are no sessions, counted apart. */
+struct quota_subject quota_arrivals(
     const struct addr *client, unsigned bits_v4, unsigned bits_v6);
 struct quota_subject quota_user(uint16_t id);
 

@@ -13,9 +13,6 @@
 /* What the unit allows, and most kernels at most (fs.nr_open). */
 #define USUAL_DESCRIPTORS 1048576U
 
-/* What max-sessions can be. */
-#define SESSIONS_MAX 10000000
-
 unsigned
 capacity_processors(void)
 {
@@ -72,7 +69,7 @@ capacity_most(const struct config *c, uint64_t descriptors)
 	const struct capacity_host host = { .descriptors = descriptors };
 	uint64_t most = SLOTS_MAX * sessions_of_worker(c, &host, SLOTS_MAX);
 
-	return most < SESSIONS_MAX ? most : SESSIONS_MAX;
+	return most < CONFIG_SESSIONS_MAX ? most : CONFIG_SESSIONS_MAX;
 }
 
 static bool

@@ -483,12 +483,37 @@ open_mail(struct crew *crew, unsigned wanted)
 			crew->mail[id] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 }
 
+/* Who has the ids that the next generation would need. */
+static void
+log_no_ids(struct crew *crew, size_t workers, unsigned wanted)
+{
+	struct log *log = crew->family->log;
+	struct link *l, *following;
+	size_t draining = 0;
+
+	LIST_EACH_SAFE (l, following, &crew->workers)
+		draining += from_link(l)->draining;
+	log_begin(log, LOG_LEVEL_ERROR, "workers_beyond");
+	log_number(log, "workers", workers);
+	log_number(log, "draining", draining);
+	log_number(log, "wanted", wanted);
+	log_number(log, "max", LEDGER_WORKERS_MAX);
+	log_text(log, "msg",
+	    "old workers drain until their sessions end: wait for it (fourfold "
+	    "status shows them), end sessions (fourfold kill), or restart");
+	log_end(log);
+}
+
 int
 crew_prepare(struct crew *crew, unsigned wanted)
 {
+	size_t workers = count_workers(crew);
+
 	must(wanted > 0 && wanted <= SLOTS_MAX);
-	if (count_workers(crew) + wanted > LEDGER_WORKERS_MAX)
+	if (workers + wanted > LEDGER_WORKERS_MAX) {
+		log_no_ids(crew, workers, wanted);
 		return -ENOSPC;
+	}
 	close_all(crew->next_wake);
 	open_mail(crew, wanted);
 	crew->prepared = wanted;

@@ -76,37 +76,61 @@ pool_id(const struct reign *r, const char *name, unsigned *out)
 	return -ENOSPC;
 }
 
-/* A port in use is bound one way; the other way would fail beside it. */
-static bool
-changes_bind_in_use(const struct reign_base *base, unsigned id,
-    const struct pool *next, FILE *errors)
+/* The ledger's pool that holds a port first..last; NULL: none does. */
+static const char *
+user_of_ports(const struct reign_base *base, uint16_t first, uint16_t last,
+    struct pool *out)
 {
-	uint64_t now_ms = base->now_ms;
-	struct pool now;
-	bool found = false;
+	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++)
+		if (ledger_get_pool(base->ledger, id, out) &&
+		    ledger_uses_ports(
+			base->ledger, id, first, last, base->now_ms))
+			return out->name;
+	return NULL;
+}
 
-	if (!ledger_get_pool(base->ledger, id, &now))
-		return false;
-	for (unsigned a = 0; a < now.range_count && !found; a++) {
-		for (unsigned b = 0; b < next->range_count && !found; b++) {
-			const struct pool_range *x = &now.ranges[a];
-			const struct pool_range *y = &next->ranges[b];
-			uint16_t first =
-			    x->first > y->first ? x->first : y->first;
-			uint16_t last = x->last < y->last ? x->last : y->last;
+/* A port in use is bound one way, whichever pool it is in; the other way would
+ * fail beside it. */
+static bool
+range_changes_bind_in_use(const struct reign_base *base, const char *name,
+    const struct pool_range *r, FILE *errors)
+{
+	bool is_explicit = r->bind == POOL_EXPLICIT;
+	unsigned first, last;
+	struct pool pool;
 
-			found = first <= last && x->bind != y->bind &&
-				ledger_uses_ports(
-				    base->ledger, id, first, last, now_ms);
-			if (found)
-				fprintf(errors,
-				    "[egress %s] ports %u-%u are in use and "
-				    "would be bound another way: wait until "
-				    "their sessions have ended, or restart\n",
-				    next->name, first, last);
-		}
+	for (first = r->first; first <= r->last; first = last + 1) {
+		const char *user;
+
+		last = first;
+		if (base->explicit_ports[first] == is_explicit)
+			continue;
+		while (last < r->last &&
+		       base->explicit_ports[last + 1] != is_explicit)
+			last++;
+		user =
+		    user_of_ports(base, (uint16_t)first, (uint16_t)last, &pool);
+		if (user == NULL)
+			continue;
+		fprintf(errors,
+		    "[egress %s] ports %u-%u are in use by sessions of [egress "
+		    "%s] and would be bound another way: wait until these "
+		    "have ended, or restart\n",
+		    name, first, last, user);
+		return true;
 	}
-	return found;
+	return false;
+}
+
+static bool
+changes_bind_in_use(
+    const struct reign_base *base, const struct pool *next, FILE *errors)
+{
+	for (unsigned i = 0; i < next->range_count && !next->by_kernel; i++)
+		if (range_changes_bind_in_use(
+			base, next->name, &next->ranges[i], errors))
+			return true;
+	return false;
 }
 
 static int
@@ -123,7 +147,7 @@ assign_pools(const struct reign_base *base, struct reign *r, FILE *errors)
 			    pool->name, LEDGER_POOLS_MAX);
 			return -ENOSPC;
 		}
-		if (changes_bind_in_use(base, r->pools[i], pool, errors))
+		if (changes_bind_in_use(base, pool, errors))
 			return -EBUSY;
 		/* Reserved here, so that the next one gets another id. */
 		strcpy_bounded(
@@ -226,8 +250,17 @@ put_users(const struct reign_base *base, const struct config *c)
 	}
 }
 
+static void
+note_binds(struct reign_base *base, const struct pool *pool)
+{
+	for (unsigned i = 0; i < pool->range_count && !pool->by_kernel; i++)
+		memset(&base->explicit_ports[pool->ranges[i].first],
+		    pool->ranges[i].bind == POOL_EXPLICIT,
+		    pool->ranges[i].last - pool->ranges[i].first + 1u);
+}
+
 int
-reign_put_pools(const struct reign_base *base, struct reign *r, FILE *errors)
+reign_put_pools(struct reign_base *base, struct reign *r, FILE *errors)
 {
 	put_users(base, r->snapshot.config);
 	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
@@ -248,6 +281,7 @@ reign_put_pools(const struct reign_base *base, struct reign *r, FILE *errors)
 			    pool->name);
 			return error;
 		}
+		note_binds(base, pool);
 	}
 	return 0;
 }

@@ -20,6 +20,9 @@ struct reign_base {
 	struct ledger *ledger;
 	struct names *names; /* of users, by id */
 	char pool_names[LEDGER_POOLS_MAX][POOL_NAME_MAX + 1]; /* by id */
+	/* By port: is it bound explicitly, as the last pool that had it was put
+	 * into the ledger? What the kernel chooses is bound as by range. */
+	bool explicit_ports[UINT16_MAX + 1];
 	uint64_t descriptors; /* that a process may have */
 	unsigned slots;       /* of sockets; never taken away */
 	uint64_t now_ms;
@@ -54,7 +57,7 @@ void reign_abandon(struct reign *r, struct reign *now);
 
 /* Puts the pools into the ledger. */
 MUST_USE int reign_put_pools(
-    const struct reign_base *base, struct reign *r, FILE *errors);
+    struct reign_base *base, struct reign *r, FILE *errors);
 
 /* Slots of sockets when `r` is in force. */
 unsigned reign_slots(const struct reign_base *base, const struct reign *r);

@@ -7,12 +7,15 @@
 #define FOURFOLD_SHARED_H
 
 #include "egress/ledger.h"
+#include "policy/config.h"
 #include "policy/quota.h"
 #include "service/board.h"
 #include "service/sockets.h"
 #include "session/stats.h"
 
-#define SLOTS_MAX 200
+#define SLOTS_MAX CONFIG_WORKERS_MAX
+_Static_assert(2 * SLOTS_MAX <= LEDGER_WORKERS_MAX,
+    "a reload has ids for its workers beside those that are there");
 
 #define ATTENDED_GENERATIONS 16
 

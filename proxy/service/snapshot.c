@@ -246,21 +246,36 @@ make_pool(const struct snapshot *s, const struct config_egress *egress,
 }
 
 static bool
+are_apart(const struct pool *a, const struct pool *b, FILE *errors)
+{
+	uint16_t port;
+
+	if (pool_overlaps(a, b)) {
+		fprintf(errors,
+		    "[egress %s] and [egress %s] share a source "
+		    "address and port; pools must be apart\n",
+		    a->name, b->name);
+		return false;
+	}
+	if (pool_mixes_binds(a, b, &port)) {
+		fprintf(errors,
+		    "[egress %s] and [egress %s] bind port %u, one by range "
+		    "and one explicitly, which fails beside each other on any "
+		    "addresses; give both one bind\n",
+		    a->name, b->name, port);
+		return false;
+	}
+	return true;
+}
+
+static bool
 are_disjoint(const struct pool *pools, size_t count, FILE *errors)
 {
 	bool disjoint = true;
 
-	for (size_t a = 0; a < count; a++) {
-		for (size_t b = a + 1; b < count; b++) {
-			if (!pool_overlaps(&pools[a], &pools[b]))
-				continue;
-			disjoint = false;
-			fprintf(errors,
-			    "[egress %s] and [egress %s] share a source "
-			    "address and port; pools must be apart\n",
-			    pools[a].name, pools[b].name);
-		}
-	}
+	for (size_t a = 0; a < count; a++)
+		for (size_t b = a + 1; b < count; b++)
+			disjoint &= are_apart(&pools[a], &pools[b], errors);
 	return disjoint;
 }
 

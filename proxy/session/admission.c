@@ -1,9 +1,20 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * admission: how many sessions a client and a user have, against their limits.
- * Only who has a limit is counted.
+ * Who has none is counted, too: a reload may set one, and what is held then
+ * counts, in the old workers as well.
+ *
+ * A session is one from its request on, until it is refused or ends. Before and
+ * after that its connection takes up room all the same: it is on its way, and
+ * each client may have so many of these as it may have sessions. What is beyond
+ * is closed when it is accepted, so that nobody who says nothing keeps others
+ * out.
  */
 #include "session/session_impl.h"
+
+/* So many may always be on their way: who is refused and comes back at once
+ * does so before we have seen the end of the one before. */
+#define ARRIVALS_LEAST 16
 
 static struct quota_subject
 client_of(const struct session *s)
@@ -12,6 +23,26 @@ client_of(const struct session *s)
 
 	return quota_client(
 	    &s->client_addr, c->client_bits_v4, c->client_bits_v6);
+}
+
+static struct quota_subject
+arrivals_of(const struct session *s)
+{
+	const struct config *c = s->env->config;
+
+	return quota_arrivals(
+	    &s->client_addr, c->client_bits_v4, c->client_bits_v6);
+}
+
+/* 0: none. */
+static unsigned
+limit_of_arrivals(const struct session *s)
+{
+	unsigned sessions = s->env->config->client_limit.sessions;
+
+	if (sessions != 0 && sessions < ARRIVALS_LEAST)
+		return ARRIVALS_LEAST;
+	return sessions;
 }
 
 static bool
@@ -26,12 +57,24 @@ enter(struct session *s, const struct quota_subject *subject,
 {
 	enum quota_verdict verdict;
 
-	if (s->env->quota == NULL || !is_limited(limit))
+	if (s->env->quota == NULL)
 		return QUOTA_OK;
 	verdict = quota_enter(s->env->quota, s->env->worker, subject,
 	    limit->sessions, limit->rate, loop_now(s->env->loop));
 	*counted = verdict == QUOTA_OK;
+	/* The table is full: that is no reason against who has no limit. */
+	if (verdict == QUOTA_NO_ROOM && !is_limited(limit))
+		return QUOTA_OK;
 	return verdict;
+}
+
+static void
+leave(struct session *s, const struct quota_subject *subject, bool *counted)
+{
+	if (*counted)
+		quota_leave(s->env->quota, s->env->worker, subject,
+		    loop_now(s->env->loop));
+	*counted = false;
 }
 
 /* What is refused does not count. */
@@ -66,10 +109,27 @@ enter_all(struct session *s)
 }
 
 bool
+session_arrive(struct session *s)
+{
+	struct config_limit limit = { .sessions = limit_of_arrivals(s) };
+	struct quota_subject subject = arrivals_of(s);
+
+	/* These pass soon: no need to know them before there is a limit. */
+	if (!is_limited(&limit))
+		return true;
+	/* Without room in the table it is not counted, and welcome. */
+	return enter(s, &subject, &limit, &s->counted_arrival) !=
+	       QUOTA_SESSIONS;
+}
+
+bool
 session_admit(struct session *s)
 {
+	struct quota_subject subject = arrivals_of(s);
+
 	switch (enter_all(s)) {
 	case QUOTA_OK:
+		leave(s, &subject, &s->counted_arrival);
 		return true;
 	case QUOTA_SESSIONS:
 		session_refuse(s, CLOSE_QUOTA_SESSIONS);
@@ -84,19 +144,37 @@ session_admit(struct session *s)
 	return false;
 }
 
+static void
+leave_sessions(struct session *s)
+{
+	struct quota_subject subject = client_of(s);
+
+	leave(s, &subject, &s->counted_client);
+	if (s->counted_user) {
+		subject = quota_user(s->env->config->users[s->user - 1].id);
+		leave(s, &subject, &s->counted_user);
+	}
+}
+
+void
+session_dismiss(struct session *s)
+{
+	struct quota_subject subject = arrivals_of(s);
+	bool again = s->counted_client && limit_of_arrivals(s) != 0;
+
+	leave_sessions(s);
+	/* However many there are: it is here already. */
+	if (again)
+		s->counted_arrival =
+		    quota_enter(s->env->quota, s->env->worker, &subject, 0, 0,
+			loop_now(s->env->loop)) == QUOTA_OK;
+}
+
 void
 session_leave(struct session *s)
 {
-	uint64_t now_ms = loop_now(s->env->loop);
-	struct quota_subject subject;
+	struct quota_subject subject = arrivals_of(s);
 
-	if (s->counted_client) {
-		subject = client_of(s);
-		quota_leave(s->env->quota, s->env->worker, &subject, now_ms);
-	}
-	if (s->counted_user) {
-		subject = quota_user(s->env->config->users[s->user - 1].id);
-		quota_leave(s->env->quota, s->env->worker, &subject, now_ms);
-	}
-	s->counted_client = s->counted_user = false;
+	leave(s, &subject, &s->counted_arrival);
+	leave_sessions(s);
 }

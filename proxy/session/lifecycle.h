@@ -59,6 +59,7 @@
 	X(QUOTA_SESSIONS, "quota_sessions", SOCKS5_NOT_ALLOWED, INFO)          \
 	X(QUOTA_RATE, "quota_rate", SOCKS5_NOT_ALLOWED, INFO)                  \
 	X(QUOTA_SHARE, "quota_share", SOCKS5_NOT_ALLOWED, INFO)                \
+	X(QUOTA_ARRIVALS, "quota_arrivals", NO_REPLY, INFO)                    \
 	X(LEDGER_FULL, "ledger_full", SOCKS5_FAILURE, WARNING)                 \
 	X(NO_SOURCE, "no_source", SOCKS5_NETWORK_UNREACHABLE, INFO)            \
 	X(DESCRIPTORS, "descriptors", SOCKS5_FAILURE, WARNING)                 \

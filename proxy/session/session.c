@@ -111,7 +111,8 @@ ends_in_order(const struct session *s, enum close_reason reason)
 	if (s->state == SESSION_RELAYING)
 		return reason == CLOSE_DONE;
 	return reason != CLOSE_CLIENT_RESET && reason != CLOSE_STOPPED &&
-	       reason != CLOSE_KILLED && reason != CLOSE_HANDSHAKE_TIMEOUT;
+	       reason != CLOSE_KILLED && reason != CLOSE_HANDSHAKE_TIMEOUT &&
+	       reason != CLOSE_QUOTA_ARRIVALS;
 }
 
 static void
@@ -200,7 +201,8 @@ session_refuse_with(
 	free(s->ahead);
 	s->ahead = NULL;
 	s->ahead_len = 0;
-	session_leave(s);
+	/* Before the client has the reply: it may come back with it. */
+	session_dismiss(s);
 	session_enter(s, SESSION_REFUSING);
 	if (stream_write(&s->client, bytes, len) != (ssize_t)len) {
 		session_close(s, reason);
@@ -614,6 +616,10 @@ session_start(struct session_env *env, const struct session_door *door, int fd,
 	stats_set(&env->stats->sessions, env->count);
 	if (!is_welcome(door, &s->client_addr)) {
 		session_close(s, CLOSE_CLIENT_DENIED);
+		return;
+	}
+	if (!session_arrive(s)) {
+		session_close(s, CLOSE_QUOTA_ARRIVALS);
 		return;
 	}
 	if (stream_start(&s->client, env->loop, fd, on_client_ready) != 0) {

@@ -39,11 +39,13 @@ struct session {
 	char *name;              /* as asked for; NULL: a literal */
 	uint16_t user;           /* index + 1 in config->users; 0: none */
 	bool settled;            /* keepalive is set */
-	bool counted_client, counted_user; /* by the quota */
+	/* By the quota: on its way to be a session or refused, or one. */
+	bool counted_arrival, counted_client, counted_user;
 };
 
 /* What an idle session takes besides: 16 bytes of malloc's, its lease and its
- * target in the ledger, nothing else. All together stay below 0.8 KiB. */
+ * target in the ledger, its client and its user in the quota's table (64 bytes
+ * each, once), nothing else. All together stay below 0.8 KiB. */
 _Static_assert(sizeof(struct session) <= 640, "the budget of a session");
 
 /* The only writer of the state; asserts what is alive in it. */
@@ -76,9 +78,16 @@ struct session_ending session_note_ending(const struct session *s);
 /* Its line, if it is to have one. */
 void session_log(const struct session *s, const struct session_ending *ending);
 
-/* Counts the session for its client and its user; false when one of them has
+/* Counts what was accepted for its client, as on its way; false when that has
+ * too many there. */
+bool session_arrive(struct session *s);
+
+/* Counts it as a session of its client and its user; false when one of them has
  * what it may have, and the session was refused. */
 bool session_admit(struct session *s);
+
+/* Counts what was refused as on its way again, until it is closed. */
+void session_dismiss(struct session *s);
 
 /* Counts it no more. */
 void session_leave(struct session *s);

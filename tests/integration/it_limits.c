@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * More clients than may be: they wait in the kernel's queue and are served when
- * others end. None is lost.
+ * others end. None is lost, and no one of them keeps the others out.
  */
 #include <string.h>
 #include <unistd.h>
@@ -77,4 +77,38 @@ Test(limits, clients_beyond_the_descriptors_are_served_later)
 {
 	serve_all(
 	    &(struct daemon_setup){ .proxy = "workers = 1\n", .files = 190 });
+}
+
+/* Of one client more than there is room for, who all say nothing. */
+Test(limits, who_says_nothing_keeps_nobody_out)
+{
+	enum { SILENT = 45, KEPT = 16, MAY = 3 };
+	struct daemon *d = daemon_start(
+	    &(struct daemon_setup){ .proxy = "workers = 1\nmax-sessions = 40\n",
+		.config = "[listen default]\naddress = 127.0.0.1:0\n"
+			  "[limits]\nclient-max-sessions = 3\n"
+			  "[timeouts]\nhandshake = 1h\n" });
+	struct addr proxy = daemon_address(d, "default");
+	struct addr from = addr_v4(UINT32_C(0x7f000002), 0);
+	struct target target;
+	int silent[SILENT], fd;
+
+	target_listen(&target);
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	for (int i = 0; i < SILENT; i++)
+		silent[i] = peer_connect_from(&from, &proxy);
+	daemon_wait_lines(d, SILENT - KEPT,
+	    DAEMON_WORDS("event=session", "reason=quota_arrivals"));
+	for (int i = KEPT; i < SILENT; i++)
+		peer_expect_reset(silent[i]);
+	cr_assert_eq(socks_try(&proxy, &to, &fd), 0);
+	peer_reset(fd);
+	/* Those who speak after all are answered. */
+	for (int i = 0; i < KEPT; i++)
+		cr_expect_eq(socks_ask(silent[i], &to).code, i < MAY ? 0 : 2);
+	for (int i = 0; i < KEPT; i++)
+		peer_reset(silent[i]);
+	target_close(&target);
+	daemon_stop(d);
 }

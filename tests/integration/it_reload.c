@@ -139,6 +139,23 @@ Test(reload, clients_in_the_accept_queue_are_served)
 	scene_close(&s);
 }
 
+/* However short the time to drain is: that is of a stop. */
+Test(reload, no_session_is_cut_after_a_while)
+{
+	static struct scene s;
+
+	scene_open(&s, &(struct daemon_setup){
+			   .proxy = "workers = 2\ndrain-timeout = 0s\n",
+			   .config = LISTEN_A });
+	for (unsigned round = 0; round < 3; round++) {
+		daemon_reload(s.daemon);
+		check_held(&s);
+	}
+	cr_assert_eq(
+	    daemon_count_log(s.daemon, "event=session", "reason=stopped"), 0);
+	scene_close(&s);
+}
+
 Test(reload, old_workers_go_when_their_sessions_have_ended)
 {
 	static struct scene s;
@@ -374,18 +391,123 @@ Test(reload, leases_count_across_a_reload)
 	scene_close(&s);
 }
 
-Test(reload, the_way_to_bind_does_not_change_under_leases)
+#define EGRESS(name, lines) "[egress " name "]\n" lines "\n"
+
+/* Each is taken over, or refused because of the sessions held. */
+struct binding {
+	const char *egress;
+	bool taken;
+};
+
+static void
+reload_through(const char *first, const struct binding *next, size_t count)
 {
+	char config[256], line[DAEMON_LINE_MAX], reason[DAEMON_LINE_MAX];
+	unsigned refused = 0;
 	static struct scene s;
 
-	scene_open(&s, &(struct daemon_setup){
-			   .config = LISTEN_A "[egress e]\nports = 40000\n" });
-	daemon_configure(
-	    s.daemon, &(struct daemon_setup){
-			  .config = LISTEN_A
-			  "[egress e]\nports = 40000\nbind = explicit\n" });
+	snprintf(config, sizeof(config), LISTEN_A "%s", first);
+	scene_open(&s, &(struct daemon_setup){ .config = config });
+	for (size_t i = 0; i < count; i++) {
+		snprintf(config, sizeof(config), LISTEN_A "%s", next[i].egress);
+		if (next[i].taken) {
+			reload_with(&s, "", config);
+			open_one(&s, &s.proxy, (uint32_t)i);
+			continue;
+		}
+		daemon_configure(
+		    s.daemon, &(struct daemon_setup){ .config = config });
+		daemon_signal(s.daemon, SIGHUP);
+		daemon_wait_lines(
+		    s.daemon, ++refused, DAEMON_WORDS("event=reload_failed"));
+		daemon_find_log(s.daemon, line, "event=reload_failed");
+		daemon_value(line, "reason", reason, sizeof(reason));
+		cr_expect_not_null(
+		    strstr(reason, "bound another way"), "%zu: %s", i, reason);
+		open_one(&s, &s.proxy, (uint32_t)i);
+	}
+	scene_close(&s);
+}
+
+Test(reload, the_way_to_bind_does_not_change_under_leases)
+{
+	static const struct binding next[] = {
+		{ EGRESS("e", "ports = 40000\nbind = explicit"), false },
+		/* Nor in another section. */
+		{ EGRESS("f", "ports = 40000\nbind = explicit"), false },
+		{ EGRESS("f", "ports = 39000-41000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 40001")
+			EGRESS("f", "ports = 40000\nbind = explicit"),
+		    false },
+		{ EGRESS("f", "ports = 40000"), true },
+		/* Nor when it has been in none for a while. */
+		{ EGRESS("e", "ports = 40001-40002\nbind = explicit"), true },
+		{ EGRESS("e", "ports = 40000-40001\nbind = explicit"), false },
+	};
+
+	reload_through(EGRESS("e", "ports = 40000"), next, ARRAY_LEN(next));
+}
+
+Test(reload, what_was_bound_explicitly_stays_so_under_leases)
+{
+	static const struct binding next[] = {
+		{ EGRESS("e", "ports = 40000\nbind = range"), false },
+		{ EGRESS("f", "ports = 39999-40001\nbind = range"), false },
+		{ EGRESS("f", "ports = 40001\nbind = range"), true },
+		{ EGRESS("e", "bind = kernel"), true },
+		{ EGRESS("e", "ports = 40000\nbind = range"), false },
+		{ EGRESS("e", "ports = 40000\nbind = explicit"), true },
+	};
+
+	reload_through(EGRESS("e", "ports = 40000\nbind = explicit"), next,
+	    ARRAY_LEN(next));
+}
+
+Test(reload, what_the_kernel_chose_is_bound_as_by_range)
+{
+	static const struct binding next[] = {
+		{ EGRESS("f", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "ports = 30000-50000\nbind = range"), true },
+		{ EGRESS("e", "ports = 30000-50000\nbind = explicit"), false },
+		{ EGRESS("e", "bind = kernel"), true },
+	};
+
+	reload_through(EGRESS("e", "bind = kernel"), next, ARRAY_LEN(next));
+}
+
+/* Each generation has ids of its own, and there are ids for two of the largest.
+ */
+Test(reload, as_many_workers_as_there_may_be)
+{
+	static struct scene s;
+	struct pair draining[2];
+	char line[DAEMON_LINE_MAX], value[32];
+
+	namespace_enter_with_ports(&s.target, 30000, 50000);
+	s.daemon = daemon_start(&(struct daemon_setup){
+	    .proxy = "workers = 127\n", .config = LISTEN_A });
+	s.proxy = daemon_address(s.daemon, "a");
+	for (uint32_t i = 0; i < ARRAY_LEN(draining); i++) {
+		struct addr to = target_number(&s.target, i);
+
+		pair_open(&draining[i], &s.proxy, &s.target, &to);
+		daemon_reload(s.daemon);
+		/* Who has no session goes at once. */
+		daemon_wait_lines(s.daemon, 126 * (i + 1),
+		    DAEMON_WORDS("event=worker_ended"));
+	}
 	daemon_signal(s.daemon, SIGHUP);
 	daemon_wait_log(s.daemon, "event=reload_failed");
-	open_one(&s, &s.proxy, 1);
-	scene_close(&s);
+	cr_assert(daemon_find_log(s.daemon, line, "event=workers_beyond"));
+	cr_expect_str_eq(
+	    daemon_value(line, "draining", value, sizeof(value)), "2");
+	pair_reset(&draining[0]);
+	daemon_wait_lines(
+	    s.daemon, 126 * 2 + 1, DAEMON_WORDS("event=worker_ended"));
+	daemon_reload(s.daemon);
+	pair_exchange(&draining[1], 1);
+	pair_reset(&draining[1]);
+	target_close(&s.target);
+	daemon_stop(s.daemon);
 }

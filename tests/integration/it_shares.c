@@ -117,16 +117,24 @@ make_hash(char hash[256])
 }
 
 /* alice and bob, who have one password. */
-static struct daemon *
-start_users(const char *alice, const char *rest)
+static void
+put_users(char config[2048], const char *alice, const char *rest)
 {
-	char config[2048], hash[256];
+	char hash[256];
 
 	make_hash(hash);
-	snprintf(config, sizeof(config),
+	snprintf(config, 2048,
 	    "[listen a]\naddress = 127.0.0.1:1080\nauth = password\n"
 	    "[user alice]\npassword = %s\n%s[user bob]\npassword = %s\n%s",
 	    hash, alice, hash, rest);
+}
+
+static struct daemon *
+start_users(const char *alice, const char *rest)
+{
+	char config[2048];
+
+	put_users(config, alice, rest);
 	return start_with("workers = 2\n", config);
 }
 
@@ -210,6 +218,47 @@ Test(limits, a_users_own_limits_go_before_those_of_all)
 	peer_reset(alice[0]);
 	peer_reset(alice[1]);
 	daemon_stop(d);
+}
+
+/* As many sessions as are held in the workers of before are no room for more.
+ */
+Test(limits, what_is_held_counts_when_a_reload_sets_a_limit)
+{
+	enum { HELD = 5 };
+	static const char *const limits[] = {
+		"[limits]\nuser-max-sessions = 4\n",
+		"[limits]\nclient-max-sessions = 4\n"
+	};
+	struct daemon_setup setup = { .proxy = "workers = 2\n" };
+	char config[2048];
+	struct target target;
+	int held[HELD];
+
+	namespace_enter_with_ports(&target, 30000, 40499);
+	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+		struct daemon *d = start_users("", "");
+		struct addr proxy = daemon_address(d, "a");
+		struct addr to = target_at(&target, "127.0.0.1");
+
+		for (unsigned n = 0; n < HELD; n++)
+			held[n] = open_as("alice", &proxy, &to);
+		put_users(config, "", limits[i]);
+		setup.config = config;
+		daemon_configure(d, &setup);
+		daemon_reload(d);
+		expect_code("alice", &proxy, &to, 2);
+		peer_reset(held[0]);
+		daemon_wait_log(d, "event=session", "reason=client_reset");
+		expect_code("alice", &proxy, &to, 2);
+		peer_reset(held[1]);
+		daemon_wait_lines(
+		    d, 2, DAEMON_WORDS("event=session", "reason=client_reset"));
+		held[1] = open_as("alice", &proxy, &to);
+		expect_code("alice", &proxy, &to, 2);
+		for (unsigned n = 1; n < HELD; n++)
+			peer_reset(held[n]);
+		daemon_stop(d);
+	}
 }
 
 /* A user that has left the file covers nothing of the others' reserves with the

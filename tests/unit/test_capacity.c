@@ -173,7 +173,7 @@ Test(capacity, never_more_workers_than_there_may_be)
 	char said[512];
 
 	cr_assert_eq(find("", &host, &c, said), 0);
-	cr_expect_eq(c.workers, 200);
+	cr_expect_eq(c.workers, 127);
 	cr_expect_eq(
 	    find("max-sessions = 10000000\n", &host, &c, said), -EMFILE);
 }
@@ -193,7 +193,7 @@ Test(capacity, descriptors_and_sessions_are_the_same_sum)
 
 Test(capacity, the_most_is_what_all_workers_hold)
 {
-	struct config *config = parse("workers = 200\n");
+	struct config *config = parse("workers = 127\n");
 	struct capacity_host host = { .descriptors = 20000 };
 	struct capacity c;
 
@@ -207,5 +207,5 @@ Test(capacity, the_most_is_what_all_workers_hold)
 Test(capacity, this_host_has_processors)
 {
 	cr_expect_geq(capacity_processors(), 1);
-	cr_expect_leq(capacity_processors(), 200);
+	cr_expect_leq(capacity_processors(), 127);
 }

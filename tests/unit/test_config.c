@@ -215,7 +215,7 @@ Test(config, the_description_has_every_section_and_option)
 {
 	static const char *const words[] = { "[proxy]", "[listen NAME]",
 		"[egress NAME]", "[user NAME]", "[timeouts]", "[log]",
-		"  workers = auto|1..200\n", "  max-sessions = auto|",
+		"  workers = auto|1..127\n", "  max-sessions = auto|",
 		"  user = auto|NAME\n", "  drain-timeout = DURATION",
 		"  address = list of IP:PORT", "  auth = none|password\n",
 		"  clients = list of IP", "  open = no|yes\n",

@@ -20,8 +20,8 @@ struct option_case {
 };
 
 static const struct option_case option_cases[] = {
-	{ "proxy", "workers", { "auto", "1", "200" },
-	    { "0", "201", "-1", "two", "1.5", "1 2", "", "Auto",
+	{ "proxy", "workers", { "auto", "1", "127" },
+	    { "0", "128", "-1", "two", "1.5", "1 2", "", "Auto",
 		"99999999999999999999", "2 # two" } },
 	{ "proxy", "max-sessions", { "auto", "1", "10000000" },
 	    { "0", "10000001", "70k", "" } },

@@ -32,6 +32,7 @@ static const struct {
 	{ CLOSE_QUOTA_SESSIONS, "quota_sessions", 2 },
 	{ CLOSE_QUOTA_RATE, "quota_rate", 2 },
 	{ CLOSE_QUOTA_SHARE, "quota_share", 2 },
+	{ CLOSE_QUOTA_ARRIVALS, "quota_arrivals", NO_REPLY },
 	{ CLOSE_LEDGER_FULL, "ledger_full", 1 },
 	{ CLOSE_NO_SOURCE, "no_source", 3 },
 	{ CLOSE_DESCRIPTORS, "descriptors", 1 },

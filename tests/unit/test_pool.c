@@ -256,7 +256,6 @@ Test(pool, equal_is_whatever_gives_the_same_slots_in_the_same_way)
 
 	make(&a, "192.0.2.0/24", 100, 110);
 	make(&b, "192.0.2.0/24", 100, 110);
-	b.version = 5;
 	b.sources[0].first_id = 9;
 	b.name[0] = 'b';
 	cr_expect(pool_equal(&a, &b));
@@ -269,4 +268,30 @@ Test(pool, equal_is_whatever_gives_the_same_slots_in_the_same_way)
 	make(&b, "192.0.2.0/24", 100, 110);
 	b.by_kernel = true;
 	cr_expect(!pool_equal(&a, &b));
+}
+
+Test(pool, one_port_is_bound_in_one_way_whatever_the_address)
+{
+	struct pool a, b;
+	uint16_t port = 0;
+
+	pool_init(&a, "a");
+	pool_init(&b, "b");
+	cr_assert_eq(add(&a, "192.0.2.1"), 0);
+	cr_assert_eq(add(&b, "192.0.2.2"), 0);
+	cr_assert_eq(pool_add_ports(&a, 100, 199, POOL_RANGE), 0);
+	cr_assert_eq(pool_add_ports(&a, 300, 399, POOL_EXPLICIT), 0);
+	cr_assert_eq(pool_add_ports(&b, 50, 99, POOL_EXPLICIT), 0);
+	cr_assert_eq(pool_add_ports(&b, 150, 250, POOL_RANGE), 0);
+	cr_assert_eq(pool_add_ports(&b, 251, 310, POOL_EXPLICIT), 0);
+	cr_expect_not(pool_mixes_binds(&a, &b, &port));
+	cr_expect_not(pool_mixes_binds(&b, &a, &port));
+	cr_assert_eq(pool_add_ports(&b, 399, 400, POOL_RANGE), 0);
+	cr_expect(pool_mixes_binds(&a, &b, &port));
+	cr_expect_eq(port, 399);
+	port = 0;
+	cr_expect(pool_mixes_binds(&b, &a, &port));
+	cr_expect_eq(port, 399);
+	b.by_kernel = true;
+	cr_expect_not(pool_mixes_binds(&a, &b, &port));
 }

@@ -283,6 +283,30 @@ Test(snapshot, pools_that_overlap_are_named)
 	bench_close(&b);
 }
 
+/* By range where the host has it: the kernel has no room for both. */
+Test(snapshot, pools_that_bind_a_port_in_two_ways_are_named)
+{
+	struct preflight_host host;
+	struct bench b;
+	char text[256];
+
+	preflight_read(&host);
+	snprintf(text, sizeof(text),
+	    "[egress one]\naddresses = 127.0.0.1\nports = %u\n"
+	    "[egress two]\naddresses = 127.0.0.2\nports = %u\n"
+	    "bind = explicit\n",
+	    host.port_last, host.port_last);
+	bench_open(&b, text);
+	load(&b);
+	if (make_pools(&b, 0) == 0) {
+		cr_expect_eq(b.s.pools[0].ranges[0].bind, POOL_EXPLICIT);
+	} else {
+		expect_said(b.error_stream, &b.errors, "[egress one] and [");
+		expect_said(b.error_stream, &b.errors, "explicitly");
+	}
+	bench_close(&b);
+}
+
 Test(snapshot, each_egress_that_cannot_be_is_named)
 {
 	struct bench b;
