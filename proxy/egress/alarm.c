@@ -36,9 +36,9 @@
 #define PREDICTED_FROM 25
 #define WATCHED_FROM   20
 
-/* An exhausted target has recovered when nobody was refused and a slot in
- * twenty was free in each sample for so long: not when one is released that is
- * taken again. */
+/* What was exhausted has recovered when nobody was refused and a slot in twenty
+ * was free in each sample for so long: not when one is released that is taken
+ * again. */
 #define RECOVERED_BELOW 95
 #define RECOVERED_MS    5000
 
@@ -49,7 +49,7 @@
 /* An alarm ends so far below its level; below twice that, at half of it. */
 #define END_BELOW 10
 
-enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER };
+enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER, WATCH_ALL };
 
 #define CLASS_KINDS 4 /* alarms of one class, at most */
 
@@ -65,6 +65,7 @@ static const struct {
 	[ALARM_POOL_COOLING] = { "pool_cooling", WATCH_POOL, 0 },
 	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 1 },
 	[ALARM_DESCRIPTORS] = { "descriptors", WATCH_WORKER, 0 },
+	[ALARM_SESSIONS_FULL] = { "sessions_full", WATCH_ALL, 0 },
 };
 
 /* The last samples of a target, oldest first. */
@@ -403,19 +404,19 @@ apply_soon(
 	apply(a, w, ALARM_TARGET_SOON, &c);
 }
 
+/* `full`: nothing is left, or was to be had. */
 static void
-apply_exhausted(
-    struct alarms *a, struct watch *w, struct change c, bool was_full)
+apply_exhausted(struct alarms *a, struct watch *w, enum alarm_kind kind,
+    struct change c, bool full)
 {
-	/* With one port, each target in use has none left: that is no news. */
-	c.begins = was_full || (c.used >= c.of && c.of >= SLOTS_MIN);
+	c.begins = full;
 	if (c.begins || reaches(c.used, c.of, RECOVERED_BELOW))
 		w->calm_ms = UINT64_MAX;
 	else if (w->calm_ms == UINT64_MAX)
 		w->calm_ms = a->now_ms;
 	c.ends =
 	    w->calm_ms != UINT64_MAX && a->now_ms >= w->calm_ms + RECOVERED_MS;
-	apply(a, w, ALARM_TARGET_EXHAUSTED, &c);
+	apply(a, w, kind, &c);
 }
 
 /* Is the target far from all levels, so that nothing need be kept of it? */
@@ -467,7 +468,9 @@ alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
 	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
 	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
 	apply_soon(a, w, levels.exhaustion_ms, c);
-	apply_exhausted(a, w, c, was_full);
+	/* With one port, each target in use has none left: that is no news. */
+	apply_exhausted(a, w, ALARM_TARGET_EXHAUSTED, c,
+	    was_full || (used >= slots && slots >= SLOTS_MIN));
 }
 
 void
@@ -516,6 +519,25 @@ alarms_worker(
 	w->round = a->round;
 	apply_level(
 	    a, w, ALARM_DESCRIPTORS, limit > 0 ? a->levels.descriptors : 0, c);
+}
+
+void
+alarms_sessions(
+    struct alarms *a, uint32_t sessions, uint32_t max, bool was_full)
+{
+	struct watch *w = find(a, WATCH_ALL, NULL, 0);
+	struct change c = {
+		.used = sessions, .of = max, .full_in_ms = UINT64_MAX
+	};
+
+	must(a->sampling);
+	if (w == NULL)
+		w = add(a, WATCH_ALL, NULL, 0);
+	if (w == NULL)
+		return;
+	w->round = a->round;
+	apply_exhausted(a, w, ALARM_SESSIONS_FULL, c,
+	    was_full || (sessions >= max && max > 0));
 }
 
 /* The subject has gone away. */

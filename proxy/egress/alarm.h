@@ -20,6 +20,7 @@ enum alarm_kind {
 	ALARM_POOL_COOLING,     /* mostly cooling, of at least 100 in use */
 	ALARM_POOL_STRANGERS,   /* mostly held by other programs */
 	ALARM_DESCRIPTORS,      /* of a worker */
+	ALARM_SESSIONS_FULL,    /* no worker has room for another session */
 	ALARM_KINDS,
 };
 
@@ -34,10 +35,11 @@ struct alarm_levels {
 	uint64_t exhaustion_ms;
 };
 
-/* What an alarm is about: a target of a pool, a pool, or a worker. */
+/* What an alarm is about: a target of a pool, a pool, a worker, or all of
+ * them. */
 struct alarm_subject {
 	struct addr target; /* family NONE: not a target */
-	unsigned id;        /* of the pool, or of the worker */
+	unsigned id;        /* of the pool, or of the worker; 0: of all */
 };
 
 struct alarm_event {
@@ -70,6 +72,9 @@ void alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling,
     uint32_t in_use, uint32_t rested, uint32_t ports);
 void alarms_worker(
     struct alarms *a, unsigned worker, uint32_t descriptors, uint32_t limit);
+/* Of all workers; `was_full`: meanwhile, none had room. */
+void alarms_sessions(
+    struct alarms *a, uint32_t sessions, uint32_t max, bool was_full);
 void alarms_end(struct alarms *a);
 
 /* Does a target with so much in use need no sample: below every level, and no

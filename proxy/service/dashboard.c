@@ -235,6 +235,8 @@ put_alarm(struct columns *c, const json_t *alarm)
 	if (json_is_integer(worker))
 		snprintf(row->text[1], sizeof(row->text[1]), "worker %lld",
 		    (long long)json_integer_value(worker));
+	else if (json_object_get(alarm, "egress") == NULL)
+		put(row, 1, "all workers");
 	else
 		snprintf(row->text[1], sizeof(row->text[1]), "%s%s%s",
 		    text(alarm, "egress"),

@@ -188,6 +188,29 @@ sample_workers(const struct sampler *s)
 	}
 }
 
+/* Those of workers that drain are beside what the others may hold. */
+static void
+sample_sessions(struct sampler *s)
+{
+	const struct shared *shared = s->setup->shared;
+	uint64_t sessions = 0, max = 0, full = 0;
+
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++) {
+		const struct stats *stats = &shared->stats[id];
+		uint64_t most = stats_get(&shared->max_sessions[id]);
+
+		full += stats_get(&stats->counters[STATS_SESSIONS_FULL]);
+		if (most == 0 || atomic_load(&shared->draining[id]))
+			continue;
+		max += most;
+		sessions += stats_get(&stats->sessions);
+	}
+	alarms_sessions(s->alarms, bounded(sessions), bounded(max),
+	    s->sampled && full != s->sessions_full);
+	s->sessions_full = full;
+	s->sampled = true;
+}
+
 static void
 sample_all(struct round *r, uint64_t now_ms)
 {
@@ -197,6 +220,7 @@ sample_all(struct round *r, uint64_t now_ms)
 	sample_targets(r);
 	sample_pools(r);
 	sample_workers(s);
+	sample_sessions(s);
 	alarms_end(s->alarms);
 }
 

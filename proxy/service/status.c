@@ -214,7 +214,7 @@ alarm_json(const struct view *v, const struct board_entry *e)
 	if (e->kind == ALARM_DESCRIPTORS)
 		json_object_set_new(
 		    o, "worker", json_integer(integer(e->subject.id)));
-	else
+	else if (e->kind != ALARM_SESSIONS_FULL)
 		json_object_set_new(
 		    o, "egress", json_string(view_pool(v, e->subject.id)));
 	if (e->subject.target.family != ADDR_NONE)

@@ -387,6 +387,38 @@ Test(alarm, a_worker_runs_out_of_descriptors)
 	alarms_free(f.a);
 }
 
+Test(alarm, sessions_are_full_until_some_are_free_for_a_while)
+{
+	static const struct {
+		uint32_t sessions, max;
+		bool was_full;
+		const char *said;
+	} rounds[] = { { 99, 100, false, "" },
+		{ 100, 100, false, "+sessions_full" }, { 50, 100, false, "" },
+		{ 96, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, true, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "-sessions_full" },
+		{ 99, 100, false, "" }, { 10, 100, true, "+sessions_full" },
+		{ 0, 0, false, "" } };
+	struct alarm_levels off = { 0 };
+	struct fixture f;
+
+	setup_with(&f, &off);
+	for (unsigned i = 0; i < ARRAY_LEN(rounds); i++) {
+		f.now_ms += SECOND;
+		alarms_begin(f.a, f.now_ms);
+		alarms_sessions(
+		    f.a, rounds[i].sessions, rounds[i].max, rounds[i].was_full);
+		alarms_end(f.a);
+		expect_said(&f, rounds[i].said);
+	}
+	cr_expect_eq(f.last.subject.id, 0);
+	cr_expect_eq(f.last.subject.target.family, ADDR_NONE);
+	alarms_free(f.a);
+}
+
 Test(alarm, a_low_level_ends_at_its_half)
 {
 	struct alarm_levels levels = { .descriptors = 6, .strangers = 1 };

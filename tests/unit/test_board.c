@@ -145,13 +145,18 @@ Test(board, each_kind_says_what_its_numbers_are)
 	tell(s, e, 0);
 	e.kind = ALARM_DESCRIPTORS;
 	tell(s, e, 0);
+	e.kind = ALARM_SESSIONS_FULL;
+	e.subject.id = 0;
+	tell(s, e, 0);
+	expect_line(s, "alarm=sessions_full state=begin sessions=60 "
+		       "max_sessions=120 percent=50\n");
 	expect_line(s, "alarm=pool_cooling state=begin egress=main cooling=60 "
 		       "in_use=120 percent=50\n");
 	expect_line(s, "alarm=pool_strangers state=begin egress=main "
 		       "rested=60 ports=120 percent=50\n");
 	expect_line(s, "alarm=descriptors state=begin worker=1 used=60 "
 		       "limit=120 percent=50\n");
-	cr_expect_eq(active(s), 3);
+	cr_expect_eq(active(s), 4);
 	scene_free(s);
 }
 

@@ -219,7 +219,7 @@ Test(sampler, a_worker_that_has_few_descriptors_left_is_told)
 {
 	struct scene *s = scene_new(10);
 
-	stats_set(&s->shared->max_sessions[7], 400);
+	stats_set(&s->shared->max_sessions[7], 401);
 	stats_set(&s->shared->stats[7].sessions, 10);
 	stats_set(&s->shared->stats[8].sessions, 400); /* not there */
 	sample(s, NOW);
@@ -233,6 +233,41 @@ Test(sampler, a_worker_that_has_few_descriptors_left_is_told)
 	stats_set(&s->shared->max_sessions[7], 0);
 	sample(s, NOW + 2000);
 	cr_expect_eq(s->count, 2);
+	scene_free(s);
+}
+
+Test(sampler, that_no_worker_has_room_is_told)
+{
+	struct scene *s = scene_new(10);
+	struct stats *stats = s->shared->stats;
+
+	/* What was before the first round is no news. */
+	stats_set(&stats[9].counters[STATS_SESSIONS_FULL], 5);
+	stats_set(&s->shared->max_sessions[1], 3);
+	stats_set(&s->shared->max_sessions[2], 2);
+	stats_set(&stats[1].sessions, 3);
+	/* One that drains has its own, and does not count. */
+	stats_set(&s->shared->max_sessions[3], 5);
+	stats_set(&stats[3].sessions, 4);
+	s->shared->draining[3] = true;
+	sample(s, NOW);
+	cr_expect_eq(s->count, 0);
+	stats_set(&stats[2].sessions, 2);
+	sample(s, NOW + 1000);
+	cr_expect_eq(only_event(s)->kind, ALARM_SESSIONS_FULL);
+	cr_expect_eq(s->events[0].used, 5);
+	cr_expect_eq(s->events[0].of, 5);
+	stats_set(&stats[1].sessions, 0);
+	sample(s, NOW + 2000);
+	sample(s, NOW + 7000);
+	cr_expect_eq(s->count, 2);
+	cr_expect_not(s->events[1].begins);
+	/* Full between two rounds. */
+	stats_add(&stats[2].counters[STATS_SESSIONS_FULL], 1);
+	sample(s, NOW + 8000);
+	cr_expect_eq(s->count, 3);
+	cr_expect(s->events[2].begins);
+	cr_expect_eq(s->events[2].used, 2);
 	scene_free(s);
 }
 
