@@ -42,16 +42,12 @@
 #define RECOVERED_BELOW 95
 #define RECOVERED_MS    5000
 
-/* Slots in use before it matters how many of them cool, or as many as the pool
- * has ports. */
-#define COOLING_MIN 100
-
 /* An alarm ends so far below its level; below twice that, at half of it. */
 #define END_BELOW 10
 
 enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER, WATCH_ALL };
 
-#define CLASS_KINDS 4 /* alarms of one class, at most */
+#define CLASS_KINDS 5 /* alarms of one class, at most */
 
 static const struct {
 	const char *label;
@@ -62,8 +58,8 @@ static const struct {
 	[ALARM_TARGET_CRITICAL] = { "target_critical", WATCH_TARGET, 1 },
 	[ALARM_TARGET_EXHAUSTED] = { "target_exhausted", WATCH_TARGET, 2 },
 	[ALARM_TARGET_SOON] = { "target_soon", WATCH_TARGET, 3 },
-	[ALARM_POOL_COOLING] = { "pool_cooling", WATCH_POOL, 0 },
-	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 1 },
+	[ALARM_TARGET_COOLING] = { "target_cooling", WATCH_TARGET, 4 },
+	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 0 },
 	[ALARM_DESCRIPTORS] = { "descriptors", WATCH_WORKER, 0 },
 	[ALARM_SESSIONS_FULL] = { "sessions_full", WATCH_ALL, 0 },
 };
@@ -433,6 +429,8 @@ is_far(const struct alarms *a, uint32_t used, uint32_t slots)
 		return false;
 	if (l->target_critical != 0 && reaches(used, slots, l->target_critical))
 		return false;
+	if (l->cooling != 0 && reaches(used, slots, l->cooling))
+		return false;
 	return l->exhaustion_ms == 0 || !reaches(used, slots, WATCHED_FROM);
 }
 
@@ -447,45 +445,44 @@ alarms_begin(struct alarms *a, uint64_t now_ms)
 
 void
 alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
-    uint32_t used, uint32_t slots, bool was_full)
+    const struct alarm_budget *b)
 {
 	struct watch *w = find(a, WATCH_TARGET, target, pool);
-	struct change c = { .used = used, .of = slots };
+	struct change c = { .used = b->used, .of = b->slots };
+	struct change cool = {
+		.used = b->cooling, .of = b->slots, .full_in_ms = UINT64_MAX
+	};
 	struct alarm_levels levels = a->levels;
 
 	must(a->sampling);
-	if (w == NULL && slots > 0 && (was_full || !is_far(a, used, slots)))
+	if (w == NULL && b->slots > 0 &&
+	    (b->was_full || !is_far(a, b->used, b->slots)))
 		w = add(a, WATCH_TARGET, target, pool);
-	if (w == NULL || slots == 0)
+	if (w == NULL || b->slots == 0)
 		return;
-	if (slots < SLOTS_MIN)
+	if (b->slots < SLOTS_MIN)
 		levels = (struct alarm_levels){ 0 };
 	w->round = a->round;
-	w->used = used;
-	w->of = slots;
-	add_sample(&w->history, a->now_ms, used);
+	w->used = b->used;
+	w->of = b->slots;
+	add_sample(&w->history, a->now_ms, b->used);
 	c.full_in_ms = full_in(w, is_active(w, ALARM_TARGET_SOON));
 	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
 	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
+	apply_level(a, w, ALARM_TARGET_COOLING, levels.cooling, cool);
 	apply_soon(a, w, levels.exhaustion_ms, c);
 	/* With one port, each target in use has none left: that is no news. */
 	apply_exhausted(a, w, ALARM_TARGET_EXHAUSTED, c,
-	    was_full || (used >= slots && slots >= SLOTS_MIN));
+	    b->was_full || (b->used >= b->slots && b->slots >= SLOTS_MIN));
 }
 
 void
-alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling, uint32_t in_use,
-    uint32_t rested, uint32_t ports)
+alarms_pool(struct alarms *a, unsigned pool, uint32_t rested, uint32_t ports)
 {
 	struct watch *w = find(a, WATCH_POOL, NULL, pool);
-	struct change cool = {
-		.used = cooling, .of = in_use, .full_in_ms = UINT64_MAX
-	};
 	struct change rest = {
 		.used = rested, .of = ports, .full_in_ms = UINT64_MAX
 	};
-	uint32_t least = ports < COOLING_MIN ? ports : COOLING_MIN;
-	bool matters;
 
 	must(a->sampling);
 	if (w == NULL)
@@ -493,11 +490,6 @@ alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling, uint32_t in_use,
 	if (w == NULL)
 		return;
 	w->round = a->round;
-	if (is_active(w, ALARM_POOL_COOLING))
-		least /= 2;
-	matters = in_use > 0 && in_use >= least;
-	apply_level(
-	    a, w, ALARM_POOL_COOLING, matters ? a->levels.cooling : 0, cool);
 	apply_level(a, w, ALARM_POOL_STRANGERS,
 	    ports > 0 ? a->levels.strangers : 0, rest);
 }

@@ -17,7 +17,7 @@ enum alarm_kind {
 	ALARM_TARGET_CRITICAL,  /* `target_critical` percent */
 	ALARM_TARGET_EXHAUSTED, /* no slot is left, or was to be had */
 	ALARM_TARGET_SOON,      /* at this rate it is full in exhaustion_ms */
-	ALARM_POOL_COOLING,     /* mostly cooling, of at least 100 in use */
+	ALARM_TARGET_COOLING,   /* `cooling` percent of slots only cool */
 	ALARM_POOL_STRANGERS,   /* mostly held by other programs */
 	ALARM_DESCRIPTORS,      /* of a worker */
 	ALARM_SESSIONS_FULL,    /* no worker has room for another session */
@@ -60,16 +60,24 @@ struct alarms *alarms_new(
     const struct alarm_levels *levels, alarm_fn *fn, void *arg);
 void alarms_free(struct alarms *a);
 
+/* What a target has of its slots, and what became of them. */
+struct alarm_budget {
+	uint32_t slots;
+	uint32_t used;    /* held and cooling */
+	uint32_t cooling; /* of these */
+	bool was_full;    /* since the last sample, none was to be had */
+};
+
 /* A round of samples: whatever active alarm's subject is not sampled between
  * begin and end has gone away, and its alarms end, with used = 0. Rounds may
  * follow each other at any distance. At most 65,536 targets are remembered;
  * those beyond, and what finds no memory, raise no alarm. */
 void alarms_begin(struct alarms *a, uint64_t now_ms);
 void alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
-    uint32_t used, uint32_t slots, bool was_full);
-/* `in_use`: slots held and cooling; `rested` of the pool's `ports`. */
-void alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling,
-    uint32_t in_use, uint32_t rested, uint32_t ports);
+    const struct alarm_budget *budget);
+/* `rested` of the pool's `ports`. */
+void alarms_pool(
+    struct alarms *a, unsigned pool, uint32_t rested, uint32_t ports);
 void alarms_worker(
     struct alarms *a, unsigned worker, uint32_t descriptors, uint32_t limit);
 /* Of all workers; `was_full`: meanwhile, none had room. */

@@ -49,7 +49,7 @@ static const struct {
 	[ALARM_TARGET_CRITICAL] = { "used", "slots" },
 	[ALARM_TARGET_EXHAUSTED] = { "used", "slots" },
 	[ALARM_TARGET_SOON] = { "used", "slots" },
-	[ALARM_POOL_COOLING] = { "cooling", "in_use" },
+	[ALARM_TARGET_COOLING] = { "cooling", "slots" },
 	[ALARM_POOL_STRANGERS] = { "rested", "ports" },
 	[ALARM_DESCRIPTORS] = { "used", "limit" },
 	[ALARM_SESSIONS_FULL] = { "sessions", "max_sessions" },

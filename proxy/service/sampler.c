@@ -12,16 +12,6 @@
 /* At most a twentieth of a processor goes into rounds. */
 #define REST_FACTOR 20
 
-/* A pool of which less than half of what alarms cools is far from an alarm, and
- * below where one ends. */
-#define FAR_BELOW 2
-
-/* What one round finds of a pool. */
-struct pool_sample {
-	uint64_t held, touched; /* sums over its targets */
-	uint64_t cooling;       /* where it was counted */
-};
-
 /* A target that may be in alarm. */
 struct candidate {
 	struct ledger_target_row row;
@@ -30,7 +20,6 @@ struct candidate {
 
 struct round {
 	struct sampler *sampler;
-	struct pool_sample pools[LEDGER_POOLS_MAX];
 	struct candidate *candidates;
 	size_t count, room;
 	struct counts places; /* of candidates, + 1, by cell */
@@ -42,11 +31,8 @@ static void
 on_target(void *arg, const struct ledger_target_row *row)
 {
 	struct round *r = arg;
-	struct pool_sample *pool = &r->pools[row->pool];
 	uint32_t *place;
 
-	pool->held += row->held;
-	pool->touched += row->touched;
 	if (row->slots == 0 || r->no_memory ||
 	    (!row->was_full &&
 		alarms_ignores(r->sampler->alarms, row->touched, row->slots)))
@@ -70,15 +56,22 @@ on_target(void *arg, const struct ledger_target_row *row)
 	*place = (uint32_t)r->count;
 }
 
+static bool
+is_resting(const struct round *r, uint16_t port)
+{
+	return (r->resting[port / 8] >> port % 8 & 1) != 0;
+}
+
+/* A slot whose port rests does not cool, though the ledger keeps it among those
+ * that do: the kernel remembers nothing of it. */
 static void
 on_record(void *arg, const struct ledger_record_row *row)
 {
 	struct round *r = arg;
 	uint32_t place;
 
-	if (row->use != LEDGER_COOLING)
+	if (row->use != LEDGER_COOLING || is_resting(r, row->source.port))
 		return;
-	r->pools[row->pool].cooling++;
 	place = counts_get(&r->places, row->cell);
 	if (place != 0)
 		r->candidates[place - 1].cooling++;
@@ -93,27 +86,12 @@ on_rest(void *arg, uint16_t port, uint64_t until_ms)
 	r->resting[port / 8] |= (uint8_t)(1 << port % 8);
 }
 
-/* May so much of the pool cool that it matters? What is touched and not held
- * cools, or can be had. */
-static bool
-may_cool(const struct sampler *s, const struct pool_sample *pool)
-{
-	unsigned level = s->setup->config->alarms.cooling;
-
-	return level != 0 &&
-	       (pool->touched - pool->held) * 100 * FAR_BELOW >=
-		   pool->touched * level &&
-	       pool->touched > pool->held;
-}
-
+/* What is touched and not held cools, or can be had. */
 static bool
 needs_count(const struct round *r)
 {
 	for (size_t i = 0; i < r->count; i++)
 		if (r->candidates[i].row.touched > r->candidates[i].row.held)
-			return true;
-	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++)
-		if (may_cool(r->sampler, &r->pools[id]))
 			return true;
 	return false;
 }
@@ -123,9 +101,13 @@ sample_targets(const struct round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct candidate *c = &r->candidates[i];
+		struct alarm_budget budget = { .slots = c->row.slots,
+			.used = c->row.held + c->cooling,
+			.cooling = c->cooling,
+			.was_full = c->row.was_full };
 
-		alarms_target(r->sampler->alarms, &c->row.target, c->row.pool,
-		    c->row.held + c->cooling, c->row.slots, c->row.was_full);
+		alarms_target(
+		    r->sampler->alarms, &c->row.target, c->row.pool, &budget);
 	}
 }
 
@@ -137,7 +119,7 @@ count_rested(const struct round *r, const struct pool *p)
 	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++)
 		for (unsigned port = p->ranges[i].first;
 		     port <= p->ranges[i].last; port++)
-			n += r->resting[port / 8] >> port % 8 & 1;
+			n += is_resting(r, (uint16_t)port);
 	return n;
 }
 
@@ -147,7 +129,7 @@ bounded(uint64_t n)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-/* Those that the file has. Not counted, nothing of note cools. */
+/* Those that the file has. */
 static void
 sample_pools(struct round *r)
 {
@@ -158,13 +140,10 @@ sample_pools(struct round *r)
 		return;
 	for (size_t i = 0; i < s->config->egress_count; i++) {
 		unsigned id = s->pools[i];
-		const struct pool_sample *sample = &r->pools[id];
 
-		if (!ledger_get_pool(s->ledger, id, p))
-			continue;
-		alarms_pool(r->sampler->alarms, id, bounded(sample->cooling),
-		    bounded(sample->held + sample->cooling), count_rested(r, p),
-		    p->by_kernel ? 0 : p->ports);
+		if (ledger_get_pool(s->ledger, id, p))
+			alarms_pool(r->sampler->alarms, id, count_rested(r, p),
+			    p->by_kernel ? 0 : p->ports);
 	}
 	free(p);
 }
@@ -243,10 +222,10 @@ sampler_round(struct sampler *s, uint64_t now_ms)
 	if (r == NULL)
 		return false;
 	r->sampler = s;
+	ledger_each_resting(s->setup->ledger, now_ms, on_rest, r);
 	ledger_take_targets(s->setup->ledger, on_target, r);
 	if (needs_count(r))
 		ledger_each_record(s->setup->ledger, now_ms, on_record, r);
-	ledger_each_resting(s->setup->ledger, now_ms, on_rest, r);
 	/* What is not sampled would be taken for gone. */
 	done = !r->no_memory;
 	if (done)

@@ -68,6 +68,18 @@ expect_said(struct fixture *f, const char *said)
 	f->said[0] = '\0';
 }
 
+/* Nothing of it cools. */
+static void
+tell(struct fixture *f, const struct addr *target, unsigned pool, uint32_t used,
+    uint32_t slots, bool was_full)
+{
+	struct alarm_budget b = {
+		.slots = slots, .used = used, .was_full = was_full
+	};
+
+	alarms_target(f->a, target, pool, &b);
+}
+
 /* A round `ms` after the last, with one target in it. */
 static void
 sample(struct fixture *f, uint64_t ms, uint32_t used, uint32_t slots,
@@ -77,7 +89,7 @@ sample(struct fixture *f, uint64_t ms, uint32_t used, uint32_t slots,
 
 	f->now_ms += ms;
 	alarms_begin(f->a, f->now_ms);
-	alarms_target(f->a, &target, 3, used, slots, was_full);
+	tell(f, &target, 3, used, slots, was_full);
 	alarms_end(f->a);
 }
 
@@ -98,13 +110,15 @@ empty_round(struct fixture *f)
 	alarms_end(f->a);
 }
 
-/* Levels without a prediction, which is a matter of its own. */
+/* Levels without a prediction and without what cools, which are matters of
+ * their own. */
 static struct alarm_levels
 without_soon(void)
 {
 	struct alarm_levels levels = all_levels;
 
 	levels.exhaustion_ms = 0;
+	levels.cooling = 0;
 	return levels;
 }
 
@@ -238,7 +252,7 @@ Test(alarm, what_is_off_is_never_said)
 		expect_sample(&f, used, 1000, "");
 	f.now_ms += SECOND;
 	alarms_begin(f.a, f.now_ms);
-	alarms_pool(f.a, 1, 1000, 1000, 100, 100);
+	alarms_pool(f.a, 1, 100, 100);
 	alarms_worker(f.a, 1, 1000, 1000);
 	alarms_end(f.a);
 	expect_said(&f, "");
@@ -255,15 +269,15 @@ Test(alarm, the_alarms_of_what_has_gone_away_end)
 
 	setup_with(&f, &levels);
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_target(f.a, &target, 1, 1000, 1000, true);
-	alarms_pool(f.a, 1, 900, 1000, 90, 100);
+	tell(&f, &target, 1, 1000, 1000, true);
+	alarms_pool(f.a, 1, 90, 100);
 	alarms_worker(f.a, 1, 95, 100);
 	alarms_end(f.a);
 	expect_said(&f, "+target_high +target_critical +target_exhausted "
-			"+pool_cooling +pool_strangers +descriptors");
+			"+pool_strangers +descriptors");
 	empty_round(&f);
 	expect_said(&f, "-target_high -target_critical -target_exhausted "
-			"-pool_cooling -pool_strangers -descriptors");
+			"-pool_strangers -descriptors");
 	cr_expect_eq(f.last.used, 0);
 	cr_expect_eq(f.last.of, 100);
 	cr_expect_eq(f.last.since_ms, f.now_ms - SECOND);
@@ -283,12 +297,12 @@ Test(alarm, subjects_are_told_apart)
 	other.port++;
 	for (unsigned i = 0; i < 3; i++) {
 		alarms_begin(f.a, ++f.now_ms);
-		alarms_target(f.a, &one, 1, 80, 100, false);
-		alarms_target(f.a, &one, 2, 70, 100, false);
-		alarms_target(f.a, &two, 1, 80, 100, false);
-		alarms_target(f.a, &other, 1, 80, 100, false);
-		alarms_pool(f.a, 1, 0, 0, 50, 100);
-		alarms_pool(f.a, 2, 0, 0, 49, 100);
+		tell(&f, &one, 1, 80, 100, false);
+		tell(&f, &one, 2, 70, 100, false);
+		tell(&f, &two, 1, 80, 100, false);
+		tell(&f, &other, 1, 80, 100, false);
+		alarms_pool(f.a, 1, 50, 100);
+		alarms_pool(f.a, 2, 49, 100);
 		alarms_worker(f.a, 1, 90, 100);
 		alarms_worker(f.a, 2, 89, 100);
 		alarms_end(f.a);
@@ -304,48 +318,56 @@ Test(alarm, subjects_are_told_apart)
 
 /* A round with a pool of 1,000 ports alone. */
 static void
-pool_sample(struct fixture *f, uint32_t cooling, uint32_t in_use,
-    uint32_t rested, const char *said)
+pool_sample(struct fixture *f, uint32_t rested, const char *said)
 {
 	f->now_ms += SECOND;
 	alarms_begin(f->a, f->now_ms);
-	alarms_pool(f->a, 5, cooling, in_use, rested, 1000);
+	alarms_pool(f->a, 5, rested, 1000);
 	alarms_end(f->a);
 	expect_said(f, said);
 }
 
-Test(alarm, a_pool_cools_when_much_of_what_is_in_use_does)
+/* A round with a target of which so much is held and so much cools. */
+static void
+cooling_sample(struct fixture *f, uint32_t held, uint32_t cooling,
+    uint32_t slots, const char *said)
 {
-	struct fixture f;
+	struct alarm_budget b = {
+		.slots = slots, .used = held + cooling, .cooling = cooling
+	};
+	struct addr target = target_number(1);
 
-	setup(&f);
-	pool_sample(&f, 499, 1000, 0, "");
-	pool_sample(&f, 500, 1000, 0, "+pool_cooling");
-	pool_sample(&f, 5000, 9000, 0, "");
-	pool_sample(&f, 401, 1000, 0, "");
-	pool_sample(&f, 400, 1000, 0, "-pool_cooling");
-	/* A few that cool when all have gone home are none. */
-	pool_sample(&f, 99, 99, 0, "");
-	pool_sample(&f, 100, 100, 0, "+pool_cooling");
-	pool_sample(&f, 50, 50, 0, "");
-	pool_sample(&f, 49, 49, 0, "-pool_cooling");
-	pool_sample(&f, 0, 0, 0, "");
-	pool_sample(&f, 100, 100, 0, "+pool_cooling");
-	pool_sample(&f, 0, 0, 0, "-pool_cooling");
-	alarms_free(f.a);
+	f->now_ms += SECOND;
+	alarms_begin(f->a, f->now_ms);
+	alarms_target(f->a, &target, 3, &b);
+	alarms_end(f->a);
+	expect_said(f, said);
 }
 
-Test(alarm, a_pool_of_few_ports_cools_too)
+Test(alarm, a_target_cools_when_half_of_its_slots_do)
 {
+	struct alarm_levels levels = { .cooling = 50 };
 	struct fixture f;
 
-	setup(&f);
-	for (uint32_t in_use = 0; in_use < 10; in_use++) {
-		alarms_begin(f.a, ++f.now_ms);
-		alarms_pool(f.a, 1, in_use, in_use, 0, 4);
-		alarms_end(f.a);
-		expect_said(&f, in_use == 4 ? "+pool_cooling" : "");
+	setup_with(&f, &levels);
+	/* However little else of it is in use. */
+	cooling_sample(&f, 0, 1, 1000, "");
+	cooling_sample(&f, 0, 499, 1000, "");
+	cooling_sample(&f, 400, 499, 1000, "");
+	cooling_sample(&f, 0, 500, 1000, "+target_cooling");
+	cr_expect_eq(f.last.used, 500);
+	cr_expect_eq(f.last.of, 1000);
+	cr_expect_eq(f.last.full_in_ms, UINT64_MAX);
+	for (unsigned i = 0; i < 20; i++) {
+		cooling_sample(&f, 10, 510, 1000, "");
+		cooling_sample(&f, 300, 401, 1000, "");
 	}
+	cooling_sample(&f, 500, 400, 1000, "-target_cooling");
+	cr_expect_not(alarms_ignores(f.a, 500, 1000));
+	cr_expect(alarms_ignores(f.a, 499, 1000));
+	/* Each slot of a few is a large part. */
+	cooling_sample(&f, 0, 7, 7, "");
+	cooling_sample(&f, 3, 4, 8, "+target_cooling");
 	alarms_free(f.a);
 }
 
@@ -354,13 +376,13 @@ Test(alarm, strangers_in_half_the_ports_are_an_alarm)
 	struct fixture f;
 
 	setup(&f);
-	pool_sample(&f, 0, 0, 499, "");
-	pool_sample(&f, 0, 0, 500, "+pool_strangers");
-	pool_sample(&f, 0, 0, 1000, "");
-	pool_sample(&f, 0, 0, 401, "");
-	pool_sample(&f, 0, 0, 400, "-pool_strangers");
+	pool_sample(&f, 499, "");
+	pool_sample(&f, 500, "+pool_strangers");
+	pool_sample(&f, 1000, "");
+	pool_sample(&f, 401, "");
+	pool_sample(&f, 400, "-pool_strangers");
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_pool(f.a, 5, 0, 0, 0, 0);
+	alarms_pool(f.a, 5, 0, 0);
 	alarms_end(f.a);
 	expect_said(&f, "");
 	alarms_free(f.a);
@@ -428,17 +450,17 @@ Test(alarm, a_low_level_ends_at_its_half)
 	for (unsigned i = 0; i < 2; i++) {
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 60, 1000);
-		alarms_pool(f.a, 1, 0, 0, 10, 1000);
+		alarms_pool(f.a, 1, 10, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "+descriptors +pool_strangers");
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 31, 1000);
-		alarms_pool(f.a, 1, 0, 0, 1, 1000);
+		alarms_pool(f.a, 1, 1, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "");
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 30, 1000);
-		alarms_pool(f.a, 1, 0, 0, 0, 1000);
+		alarms_pool(f.a, 1, 0, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "-descriptors -pool_strangers");
 	}
@@ -671,7 +693,7 @@ Test(alarm, what_is_active_is_told_as_it_began)
 	began_ms = ++f.now_ms;
 	for (uint32_t used = 82; used < 90; used++) {
 		alarms_begin(f.a, f.now_ms);
-		alarms_target(f.a, &target, 1, used, 100, false);
+		tell(&f, &target, 1, used, 100, false);
 		alarms_worker(f.a, 1, 99, 100);
 		alarms_end(f.a);
 		f.now_ms += SECOND;
@@ -710,7 +732,7 @@ sample_many(struct fixture *f, uint32_t count, uint32_t used)
 	for (uint32_t i = 0; i < count; i++) {
 		struct addr target = target_number(i);
 
-		alarms_target(f->a, &target, 1, used, 1000, false);
+		tell(f, &target, 1, used, 1000, false);
 	}
 	alarms_end(f->a);
 }
@@ -725,7 +747,7 @@ Test(alarm, the_targets_remembered_have_an_end, .timeout = 60)
 	/* Those that are far from all levels are not among them. */
 	sample_many(&f, 70000, 799);
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_target(f.a, &last, 1, 900, 1000, false);
+	tell(&f, &last, 1, 900, 1000, false);
 	alarms_end(f.a);
 	expect_said(&f, "+target_high");
 	sample_many(&f, 70000, 900);
