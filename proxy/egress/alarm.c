@@ -81,11 +81,12 @@ struct watch {
 	struct link link;
 	enum watch_class class;
 	struct alarm_subject subject;
-	uint64_t round;    /* of its last sample */
-	uint32_t used, of; /* that sample, of a target */
-	uint64_t calm_ms;  /* exhausted: recovered since; UINT64_MAX: it has
-			      not */
-	unsigned active;   /* a bit for each alarm, by its place in the class */
+	uint64_t round; /* of its last sample */
+	/* That sample, of a target: used of what can be had, and what rests. */
+	uint32_t used, of, rested;
+	uint64_t calm_ms; /* exhausted: recovered since; UINT64_MAX: it has
+			     not */
+	unsigned active;  /* a bit for each alarm, by its place in the class */
 	struct begun begun[CLASS_KINDS];
 	struct history history;
 };
@@ -268,16 +269,21 @@ reaches(uint32_t part, uint32_t of, unsigned percent)
 	return (uint64_t)part * 100 >= (uint64_t)of * percent;
 }
 
-/* An alarm at so many percent; 0: there is none. */
+/* An alarm at so many percent; 0: there is none. Of nothing there is no
+ * percent: it stays as it is. */
 static void
 apply_level(struct alarms *a, struct watch *w, enum alarm_kind kind,
     unsigned level, struct change c)
 {
 	unsigned end = level >= 2 * END_BELOW ? level - END_BELOW : level / 2;
 
-	c.begins = level != 0 && reaches(c.used, c.of, level);
-	c.ends = !c.begins &&
-		 (level == 0 || (uint64_t)c.used * 100 <= (uint64_t)c.of * end);
+	if (level == 0) {
+		c.ends = true;
+	} else if (c.of > 0) {
+		c.begins = reaches(c.used, c.of, level);
+		c.ends =
+		    !c.begins && (uint64_t)c.used * 100 <= (uint64_t)c.of * end;
+	}
 	apply(a, w, kind, &c);
 }
 
@@ -417,12 +423,13 @@ apply_exhausted(struct alarms *a, struct watch *w, enum alarm_kind kind,
 
 /* Is the target far from all levels, so that nothing need be kept of it? */
 static bool
-is_far(const struct alarms *a, uint32_t used, uint32_t slots)
+is_far(const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested)
 {
 	const struct alarm_levels *l = &a->levels;
 
-	if (slots < SLOTS_MIN)
+	if (slots < SLOTS_MIN || used == 0)
 		return true;
+	slots -= rested;
 	if (used >= slots)
 		return false;
 	if (l->target != 0 && reaches(used, slots, l->target))
@@ -448,15 +455,15 @@ alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
     const struct alarm_budget *b)
 {
 	struct watch *w = find(a, WATCH_TARGET, target, pool);
-	struct change c = { .used = b->used, .of = b->slots };
+	struct change c = { .used = b->used, .of = b->slots - b->rested };
 	struct change cool = {
-		.used = b->cooling, .of = b->slots, .full_in_ms = UINT64_MAX
+		.used = b->cooling, .of = c.of, .full_in_ms = UINT64_MAX
 	};
 	struct alarm_levels levels = a->levels;
 
-	must(a->sampling);
+	must(a->sampling && b->rested <= b->slots);
 	if (w == NULL && b->slots > 0 &&
-	    (b->was_full || !is_far(a, b->used, b->slots)))
+	    (b->was_full || !is_far(a, b->used, b->slots, b->rested)))
 		w = add(a, WATCH_TARGET, target, pool);
 	if (w == NULL || b->slots == 0)
 		return;
@@ -464,16 +471,20 @@ alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
 		levels = (struct alarm_levels){ 0 };
 	w->round = a->round;
 	w->used = b->used;
-	w->of = b->slots;
+	w->of = c.of;
+	w->rested = b->rested;
 	add_sample(&w->history, a->now_ms, b->used);
 	c.full_in_ms = full_in(w, is_active(w, ALARM_TARGET_SOON));
 	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
 	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
-	apply_level(a, w, ALARM_TARGET_COOLING, levels.cooling, cool);
+	apply_level(
+	    a, w, ALARM_TARGET_COOLING, cool.of > 0 ? levels.cooling : 0, cool);
 	apply_soon(a, w, levels.exhaustion_ms, c);
-	/* With one port, each target in use has none left: that is no news. */
+	/* With one port, each target in use has none left: that is no news. Nor
+	 * is it where nobody asks for what strangers hold. */
 	apply_exhausted(a, w, ALARM_TARGET_EXHAUSTED, c,
-	    b->was_full || (b->used >= b->slots && b->slots >= SLOTS_MIN));
+	    b->was_full ||
+		(c.used >= c.of && c.used > 0 && b->slots >= SLOTS_MIN));
 }
 
 void
@@ -559,16 +570,17 @@ alarms_end(struct alarms *a)
 		if (w->round != a->round)
 			end_all(a, w);
 		else if (w->class != WATCH_TARGET || w->active != 0 ||
-			 !is_far(a, w->used, w->of))
+			 !is_far(a, w->used, w->of + w->rested, w->rested))
 			continue;
 		free_watch(a, w);
 	}
 }
 
 bool
-alarms_ignores(const struct alarms *a, uint32_t at_most_used, uint32_t slots)
+alarms_ignores(
+    const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested)
 {
-	return a->active_targets == 0 && is_far(a, at_most_used, slots);
+	return a->active_targets == 0 && is_far(a, used, slots, rested);
 }
 
 uint64_t

@@ -46,7 +46,8 @@ struct alarm_event {
 	enum alarm_kind kind;
 	bool begins; /* else it ends */
 	struct alarm_subject subject;
-	uint32_t used, of;   /* the sample that made the difference */
+	uint32_t used, of;   /* the sample that made the difference: of a target
+				what can be had of its slots */
 	uint64_t full_in_ms; /* at the present rate; UINT64_MAX: never */
 	uint64_t since_ms;   /* when it began */
 };
@@ -62,8 +63,9 @@ void alarms_free(struct alarms *a);
 
 /* What a target has of its slots, and what became of them. */
 struct alarm_budget {
-	uint32_t slots;
-	uint32_t used;    /* held and cooling */
+	uint32_t slots;   /* of the pool */
+	uint32_t rested;  /* of these, not to be had: strangers hold them */
+	uint32_t used;    /* of the others: held and cooling */
 	uint32_t cooling; /* of these */
 	bool was_full;    /* since the last sample, none was to be had */
 };
@@ -85,10 +87,11 @@ void alarms_sessions(
     struct alarms *a, uint32_t sessions, uint32_t max, bool was_full);
 void alarms_end(struct alarms *a);
 
-/* Does a target with so much in use need no sample: below every level, and no
- * alarm of any target is active? For those who would have to count. */
+/* Does a target with at most so much in use and rested need no sample: below
+ * every level, and no alarm of any target is active? For those who would have
+ * to count. */
 bool alarms_ignores(
-    const struct alarms *a, uint32_t at_most_used, uint32_t slots);
+    const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested);
 
 /* When the target is full at its present rate, in ms from now; UINT64_MAX:
  * never, or not known. */

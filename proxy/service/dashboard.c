@@ -191,7 +191,7 @@ static void
 put_target(struct columns *c, const json_t *target)
 {
 	static const char *const keys[] = { "held", "cooling", "waiting",
-		"high_water", "slots", NULL };
+		"high_water", "rested", "slots", NULL };
 	const json_t *full = json_object_get(target, "full_in_s");
 	struct columns_row *row = columns_add(c);
 	char time[DASHBOARD_TIME_MAX];
@@ -200,8 +200,8 @@ put_target(struct columns *c, const json_t *target)
 	put(row, 1, text(target, "egress"));
 	for (unsigned i = 0; keys[i] != NULL; i++)
 		put_number(row, 2 + i, target, keys[i]);
-	put_percent(row, 7, target, "percent");
-	put(row, 8,
+	put_percent(row, 8, target, "percent");
+	put(row, 9,
 	    json_is_integer(full)
 		? dashboard_time((uint64_t)json_integer_value(full), time)
 		: "-");
@@ -211,15 +211,15 @@ static void
 print_targets(const json_t *targets, FILE *out)
 {
 	static const char *const titles[] = { "TARGET", "EGRESS", "HELD",
-		"COOLING", "WAITING", "MOST", "SLOTS", "USED", "FULL IN",
-		NULL };
+		"COOLING", "WAITING", "MOST", "RESTED", "SLOTS", "USED",
+		"FULL IN", NULL };
 	struct columns c;
 	const json_t *target;
 	size_t i;
 
 	if (json_array_size(targets) == 0)
 		return;
-	columns_init(&c, "llrrrrrrr");
+	columns_init(&c, "llrrrrrrrr");
 	put_titles(&c, titles);
 	json_array_foreach(targets, i, target) put_target(&c, target);
 	print_table(&c, out);

@@ -8,6 +8,7 @@
 #include "egress/hostclock.h"
 #include "egress/ledger_read.h"
 #include "service/capacity.h"
+#include "service/resting.h"
 
 /* At most a twentieth of a processor goes into rounds. */
 #define REST_FACTOR 20
@@ -16,6 +17,7 @@
 struct candidate {
 	struct ledger_target_row row;
 	uint32_t cooling;
+	uint32_t held_resting; /* held, though the port rests */
 };
 
 struct round {
@@ -24,7 +26,7 @@ struct round {
 	size_t count, room;
 	struct counts places; /* of candidates, + 1, by cell */
 	bool no_memory;
-	uint8_t resting[65536 / 8]; /* a bit a port */
+	struct resting resting;
 };
 
 static void
@@ -35,7 +37,8 @@ on_target(void *arg, const struct ledger_target_row *row)
 
 	if (row->slots == 0 || r->no_memory ||
 	    (!row->was_full &&
-		alarms_ignores(r->sampler->alarms, row->touched, row->slots)))
+		alarms_ignores(r->sampler->alarms, row->touched, row->slots,
+		    resting_slots(&r->resting, row, 0))))
 		return;
 	if (r->count == r->room) {
 		size_t room = r->room == 0 ? 64 : r->room * 2;
@@ -56,43 +59,37 @@ on_target(void *arg, const struct ledger_target_row *row)
 	*place = (uint32_t)r->count;
 }
 
-static bool
-is_resting(const struct round *r, uint16_t port)
-{
-	return (r->resting[port / 8] >> port % 8 & 1) != 0;
-}
-
 /* A slot whose port rests does not cool, though the ledger keeps it among those
  * that do: the kernel remembers nothing of it. */
 static void
 on_record(void *arg, const struct ledger_record_row *row)
 {
 	struct round *r = arg;
+	bool rests = resting_has(&r->resting, row->source.port);
 	uint32_t place;
 
-	if (row->use != LEDGER_COOLING || is_resting(r, row->source.port))
+	if (row->use == LEDGER_USABLE || rests != (row->use == LEDGER_HELD))
 		return;
 	place = counts_get(&r->places, row->cell);
-	if (place != 0)
+	if (place == 0)
+		return;
+	if (rests)
+		r->candidates[place - 1].held_resting++;
+	else
 		r->candidates[place - 1].cooling++;
-}
-
-static void
-on_rest(void *arg, uint16_t port, uint64_t until_ms)
-{
-	struct round *r = arg;
-
-	(void)until_ms;
-	r->resting[port / 8] |= (uint8_t)(1 << port % 8);
 }
 
 /* What is touched and not held cools, or can be had. */
 static bool
 needs_count(const struct round *r)
 {
-	for (size_t i = 0; i < r->count; i++)
-		if (r->candidates[i].row.touched > r->candidates[i].row.held)
+	for (size_t i = 0; i < r->count; i++) {
+		const struct ledger_target_row *row = &r->candidates[i].row;
+
+		if (row->touched > row->held ||
+		    resting_slots(&r->resting, row, 0) > 0)
 			return true;
+	}
 	return false;
 }
 
@@ -102,6 +99,8 @@ sample_targets(const struct round *r)
 	for (size_t i = 0; i < r->count; i++) {
 		const struct candidate *c = &r->candidates[i];
 		struct alarm_budget budget = { .slots = c->row.slots,
+			.rested = resting_slots(
+			    &r->resting, &c->row, c->held_resting),
 			.used = c->row.held + c->cooling,
 			.cooling = c->cooling,
 			.was_full = c->row.was_full };
@@ -109,18 +108,6 @@ sample_targets(const struct round *r)
 		alarms_target(
 		    r->sampler->alarms, &c->row.target, c->row.pool, &budget);
 	}
-}
-
-static uint32_t
-count_rested(const struct round *r, const struct pool *p)
-{
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++)
-		for (unsigned port = p->ranges[i].first;
-		     port <= p->ranges[i].last; port++)
-			n += is_resting(r, (uint16_t)port);
-	return n;
 }
 
 static uint32_t
@@ -142,7 +129,8 @@ sample_pools(struct round *r)
 		unsigned id = s->pools[i];
 
 		if (ledger_get_pool(s->ledger, id, p))
-			alarms_pool(r->sampler->alarms, id, count_rested(r, p),
+			alarms_pool(r->sampler->alarms, id,
+			    r->resting.pools[id].ports,
 			    p->by_kernel ? 0 : p->ports);
 	}
 	free(p);
@@ -222,8 +210,9 @@ sampler_round(struct sampler *s, uint64_t now_ms)
 	if (r == NULL)
 		return false;
 	r->sampler = s;
-	ledger_each_resting(s->setup->ledger, now_ms, on_rest, r);
-	ledger_take_targets(s->setup->ledger, on_target, r);
+	r->no_memory = resting_read(&r->resting, s->setup->ledger, now_ms) != 0;
+	if (!r->no_memory)
+		ledger_take_targets(s->setup->ledger, on_target, r);
 	if (needs_count(r))
 		ledger_each_record(s->setup->ledger, now_ms, on_record, r);
 	/* What is not sampled would be taken for gone. */

@@ -158,19 +158,18 @@ target_json(const struct view *v, const struct census_target *t)
 	uint64_t full_in_ms = v->alarms == NULL ? UINT64_MAX
 						: alarms_full_in_ms(v->alarms,
 						      &row->target, row->pool);
-	uint32_t used = row->held + t->cooling;
 	char target[ADDR_TEXT_MAX];
 	json_t *o;
 
-	o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "target",
+	o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "target",
 	    addr_format(&row->target, target), "egress",
 	    view_pool(v, row->pool), "held", integer(row->held), "cooling",
 	    integer(t->cooling), "waiting", integer(row->waiting), "high_water",
-	    integer(row->high_water), "slots", integer(row->slots));
+	    integer(row->high_water), "rested", integer(t->rested), "slots",
+	    integer(row->slots));
 	json_object_set_new(o, "percent",
-	    row->slots == 0
-		? json_null()
-		: json_integer(integer(census_percent(used, row->slots))));
+	    row->slots == 0 ? json_null()
+			    : json_integer(integer(census_used_percent(t))));
 	json_object_set_new(o, "full_in_s",
 	    full_in_ms == UINT64_MAX
 		? json_null()

@@ -171,7 +171,7 @@ Test(alarm, a_target_goes_up_and_down_through_all_levels)
 		expect_sample(&f, 700, 1000, "");
 	/* Five seconds after the first sample below. */
 	expect_sample(&f, 700, 1000, "-target_exhausted");
-	cr_expect(alarms_ignores(f.a, 700, 1000));
+	cr_expect(alarms_ignores(f.a, 700, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -208,7 +208,7 @@ Test(alarm, who_was_refused_between_two_samples_is_not_missed)
 	setup(&f);
 	sample(&f, SECOND, 10, 1000, true);
 	expect_said(&f, "+target_exhausted");
-	cr_expect_not(alarms_ignores(f.a, 0, 1000));
+	cr_expect_not(alarms_ignores(f.a, 0, 1000, 0));
 	sample(&f, SECOND, 10, 1000, false);
 	sample(&f, 4 * SECOND, 10, 1000, true);
 	sample(&f, SECOND, 10, 1000, false);
@@ -230,8 +230,8 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	/* All in use is what one port is for. */
 	for (uint32_t used = 0; used <= 7; used++)
 		expect_sample(&f, used, 7, "");
-	cr_expect(alarms_ignores(f.a, 7, 7));
-	cr_expect_not(alarms_ignores(f.a, 8, 8));
+	cr_expect(alarms_ignores(f.a, 7, 7, 0));
+	cr_expect_not(alarms_ignores(f.a, 8, 8, 0));
 	sample(&f, SECOND, 7, 7, true);
 	expect_said(&f, "+target_exhausted");
 	alarms_free(f.a);
@@ -239,6 +239,73 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	setup(&f);
 	expect_sample(&f, 7, 8, "+target_high");
 	expect_sample(&f, 6, 7, "-target_high");
+	alarms_free(f.a);
+}
+
+/* A round with a target of which some slots rest. */
+static void
+rested_sample(struct fixture *f, uint32_t used, uint32_t rested, uint32_t slots,
+    const char *said)
+{
+	struct alarm_budget b = {
+		.slots = slots, .rested = rested, .used = used
+	};
+	struct addr target = target_number(1);
+
+	f->now_ms += SECOND;
+	alarms_begin(f->a, f->now_ms);
+	alarms_target(f->a, &target, 3, &b);
+	alarms_end(f->a);
+	expect_said(f, said);
+}
+
+Test(alarm, what_strangers_hold_of_a_target_is_not_to_be_had)
+{
+	struct alarm_levels levels = without_soon();
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	rested_sample(&f, 4, 0, 10, "");
+	rested_sample(&f, 4, 4, 10, "");
+	rested_sample(&f, 5, 4, 10, "+target_high");
+	cr_expect_eq(f.last.of, 6);
+	rested_sample(&f, 6, 4, 10, "+target_critical +target_exhausted");
+	for (unsigned i = 0; i < 20; i++)
+		rested_sample(&f, 6, 4, 10, "");
+	/* They give them back. */
+	rested_sample(&f, 6, 0, 10, "-target_high -target_critical");
+	cr_expect(alarms_ignores(f.a, 6, 10, 0) == false);
+	for (unsigned i = 0; i < 4; i++)
+		rested_sample(&f, 6, 0, 10, "");
+	rested_sample(&f, 6, 0, 10, "-target_exhausted");
+	cr_expect(alarms_ignores(f.a, 6, 10, 0));
+	cr_expect_not(alarms_ignores(f.a, 6, 10, 4));
+	alarms_free(f.a);
+}
+
+Test(alarm, where_strangers_hold_all_it_is_told_to_who_asks)
+{
+	struct alarm_levels levels = without_soon();
+	struct addr target = target_number(1);
+	struct alarm_budget b = { .slots = 10, .rested = 10 };
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	/* A target that nobody wants is no news. */
+	rested_sample(&f, 0, 10, 10, "");
+	cr_expect(alarms_ignores(f.a, 0, 10, 10));
+	b.was_full = true;
+	alarms_begin(f.a, ++f.now_ms);
+	alarms_target(f.a, &target, 3, &b);
+	alarms_end(f.a);
+	expect_said(&f, "+target_exhausted");
+	cr_expect_eq(f.last.of, 0);
+	for (unsigned i = 0; i < 20; i++)
+		rested_sample(&f, 0, 10, 10, "");
+	rested_sample(&f, 0, 9, 10, "");
+	for (unsigned i = 0; i < 4; i++)
+		rested_sample(&f, 0, 9, 10, "");
+	rested_sample(&f, 0, 9, 10, "-target_exhausted");
 	alarms_free(f.a);
 }
 
@@ -256,8 +323,8 @@ Test(alarm, what_is_off_is_never_said)
 	alarms_worker(f.a, 1, 1000, 1000);
 	alarms_end(f.a);
 	expect_said(&f, "");
-	cr_expect(alarms_ignores(f.a, 999, 1000));
-	cr_expect_not(alarms_ignores(f.a, 1000, 1000));
+	cr_expect(alarms_ignores(f.a, 999, 1000, 0));
+	cr_expect_not(alarms_ignores(f.a, 1000, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -283,7 +350,7 @@ Test(alarm, the_alarms_of_what_has_gone_away_end)
 	cr_expect_eq(f.last.since_ms, f.now_ms - SECOND);
 	empty_round(&f);
 	expect_said(&f, "");
-	cr_expect(alarms_ignores(f.a, 0, 1000));
+	cr_expect(alarms_ignores(f.a, 0, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -363,8 +430,8 @@ Test(alarm, a_target_cools_when_half_of_its_slots_do)
 		cooling_sample(&f, 300, 401, 1000, "");
 	}
 	cooling_sample(&f, 500, 400, 1000, "-target_cooling");
-	cr_expect_not(alarms_ignores(f.a, 500, 1000));
-	cr_expect(alarms_ignores(f.a, 499, 1000));
+	cr_expect_not(alarms_ignores(f.a, 500, 1000, 0));
+	cr_expect(alarms_ignores(f.a, 499, 1000, 0));
 	/* Each slot of a few is a large part. */
 	cooling_sample(&f, 0, 7, 7, "");
 	cooling_sample(&f, 3, 4, 8, "+target_cooling");
@@ -712,14 +779,14 @@ Test(alarm, who_would_have_to_count_may_leave_out_what_is_far_from_all)
 	struct fixture f;
 
 	setup(&f);
-	cr_expect(alarms_ignores(f.a, 0, 0));
-	cr_expect(alarms_ignores(f.a, 1000, 0));
-	cr_expect(alarms_ignores(f.a, 199, 1000));
-	cr_expect_not(alarms_ignores(f.a, 200, 1000));
+	cr_expect(alarms_ignores(f.a, 0, 0, 0));
+	cr_expect(alarms_ignores(f.a, 1000, 0, 0));
+	cr_expect(alarms_ignores(f.a, 199, 1000, 0));
+	cr_expect_not(alarms_ignores(f.a, 200, 1000, 0));
 	expect_sample(&f, 800, 1000, "+target_high");
-	cr_expect_not(alarms_ignores(f.a, 0, 1000));
+	cr_expect_not(alarms_ignores(f.a, 0, 1000, 0));
 	expect_sample(&f, 700, 1000, "-target_high");
-	cr_expect(alarms_ignores(f.a, 199, 1000));
+	cr_expect(alarms_ignores(f.a, 199, 1000, 0));
 	alarms_free(f.a);
 }
 

@@ -233,6 +233,36 @@ Test(sampler, what_rests_does_not_cool)
 	scene_free(s);
 }
 
+Test(sampler, what_strangers_hold_is_no_part_of_a_targets_slots)
+{
+	struct ledger_lease leases[8];
+	struct scene *s = scene_new(10);
+	struct pool p = fixture_pool("192.0.2.1", 1000, 1009);
+
+	/* Two addresses, of which a stranger takes two ports: 16 are left, and
+	 * one that is held from before. */
+	fixture_add(&p, "192.0.2.2");
+	cr_assert_eq(ledger_set_pool(s->ledger, 2, &p), 0);
+	hold(s, "203.0.113.9:443", 1, NULL);
+	ledger_rest_port(s->ledger, 1000, NOW, NOW + 60000);
+	ledger_rest_port(s->ledger, 1001, NOW, NOW + 60000);
+	hold(s, "203.0.113.9:443", 8, leases);
+	hold(s, "203.0.113.9:443", 4, NULL);
+	sample(s, NOW);
+	cr_expect_eq(s->count, 0);
+	hold(s, "203.0.113.9:443", 1, NULL);
+	sample(s, NOW + 1000);
+	cr_expect_eq(only_event(s)->kind, ALARM_TARGET_HIGH);
+	cr_expect_eq(s->events[0].used, 14);
+	cr_expect_eq(s->events[0].of, 17);
+	hold(s, "203.0.113.9:443", 3, NULL);
+	sample(s, NOW + 2000);
+	cr_expect_eq(s->count, 3);
+	cr_expect_eq(s->events[2].kind, ALARM_TARGET_EXHAUSTED);
+	cr_expect_eq(s->events[2].used, 17);
+	scene_free(s);
+}
+
 Test(sampler, a_pool_of_which_strangers_hold_most_is_told)
 {
 	struct scene *s = scene_new(10);
