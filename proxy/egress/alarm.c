@@ -9,7 +9,8 @@
  * steepest step, so that a burst that is over does not count; and no steeper
  * than the maximum of the newer half of the samples is above that of the older,
  * and only where there is a new maximum, so that what goes up and down does not
- * count. What has begun ends by the mean.
+ * count. What has begun ends by the mean, or when there has been no growth for
+ * some samples.
  */
 #include "egress/alarm.h"
 
@@ -22,6 +23,11 @@
 #define TARGETS_MAX 65536 /* watched at once */
 #define SAMPLES     16    /* kept of a target */
 #define SAMPLES_MIN 4     /* before anything is predicted */
+
+/* Samples since the highest one, after which what does not go on growing has
+ * stopped: for a prediction, and for an alarm, which is not to come and go. */
+#define STOPPED_SAMPLES       2
+#define STOPPED_SAMPLES_ALARM 6
 
 /* Samples further apart have nothing to do with each other; and products of
  * slots and times fit 63 bits. */
@@ -374,35 +380,92 @@ crest_growth(const struct history *h)
 		h->at_ms[h->count - 1] - h->at_ms[half - 1] };
 }
 
-/* When the target is full, by the mean or cautiously. */
+/*
+ * Is use no longer growing, for so many samples? It is not if it is well below
+ * where the growth up to its highest point would have led by now: by twice as
+ * much as it swayed on the way up, and by more than a slot, since slow growth
+ * comes in steps.
+ */
+static bool
+has_stopped(const struct history *h, unsigned samples)
+{
+	unsigned last = h->count - 1, top = 0;
+	uint32_t sway = 1;
+	uint64_t missing;
+	struct growth up;
+
+	for (unsigned i = 1; i < h->count; i++)
+		if (h->used[i] > h->used[top])
+			top = i;
+	if (last - top < samples)
+		return false;
+	for (unsigned i = 1; i <= top; i++)
+		if (h->used[i - 1] > h->used[i] + sway)
+			sway = h->used[i - 1] - h->used[i];
+	missing = h->used[top] - h->used[last];
+	up = growth_between(h, 0, top);
+	if (up.ms > 0)
+		missing += (uint64_t)up.slots *
+			   (h->at_ms[last] - h->at_ms[top]) / up.ms;
+	return missing >= 2 * (uint64_t)sway;
+}
+
+static uint32_t
+left_of(const struct watch *w)
+{
+	return w->of > w->used ? w->of - w->used : 0;
+}
+
+/* When the target is full, by the mean. */
 static uint64_t
-full_in(const struct watch *w, bool by_mean)
+predict(const struct watch *w)
 {
 	const struct history *h = &w->history;
-	uint32_t left = w->of > w->used ? w->of - w->used : 0;
+
+	return h->count < SAMPLES_MIN ? UINT64_MAX
+				      : time_for(left_of(w), mean_growth(h));
+}
+
+static uint64_t
+predict_cautiously(const struct watch *w)
+{
+	const struct history *h = &w->history;
 	uint64_t trimmed, crest;
 
 	if (h->count < SAMPLES_MIN)
 		return UINT64_MAX;
-	if (by_mean)
-		return time_for(left, mean_growth(h));
-	trimmed = time_for(left, trimmed_growth(h));
-	crest = time_for(left, crest_growth(h));
+	trimmed = time_for(left_of(w), trimmed_growth(h));
+	crest = time_for(left_of(w), crest_growth(h));
 	return trimmed > crest ? trimmed : crest;
+}
+
+/* One that is full is so now. */
+static uint64_t
+full_in(const struct watch *w)
+{
+	if (w->used >= w->of)
+		return 0;
+	if (has_stopped(&w->history, STOPPED_SAMPLES))
+		return UINT64_MAX;
+	return is_active(w, ALARM_TARGET_SOON) ? predict(w)
+					       : predict_cautiously(w);
 }
 
 static void
 apply_soon(
     struct alarms *a, struct watch *w, uint64_t limit_ms, struct change c)
 {
-	uint64_t mean_ms = full_in(w, true);
+	const struct history *h = &w->history;
+	uint64_t mean_ms = predict(w);
 
-	c.ends =
-	    limit_ms == 0 || mean_ms == UINT64_MAX || mean_ms / 2 > limit_ms;
+	c.ends = limit_ms == 0 || mean_ms == UINT64_MAX ||
+		 mean_ms / 2 > limit_ms ||
+		 has_stopped(h, STOPPED_SAMPLES_ALARM);
 	c.begins = !c.ends && c.used < c.of &&
 		   reaches(c.used, c.of, PREDICTED_FROM) &&
-		   c.used == maximum(&w->history, 0, w->history.count) &&
-		   full_in(w, false) < limit_ms;
+		   c.used == maximum(h, 0, h->count) &&
+		   !has_stopped(h, STOPPED_SAMPLES) &&
+		   predict_cautiously(w) < limit_ms;
 	apply(a, w, ALARM_TARGET_SOON, &c);
 }
 
@@ -474,7 +537,7 @@ alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
 	w->of = c.of;
 	w->rested = b->rested;
 	add_sample(&w->history, a->now_ms, b->used);
-	c.full_in_ms = full_in(w, is_active(w, ALARM_TARGET_SOON));
+	c.full_in_ms = full_in(w);
 	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
 	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
 	apply_level(
@@ -591,7 +654,7 @@ alarms_full_in_ms(
 
 	if (w == NULL)
 		return UINT64_MAX;
-	return full_in(w, is_active(w, ALARM_TARGET_SOON));
+	return full_in(w);
 }
 
 static void

@@ -93,8 +93,8 @@ void alarms_end(struct alarms *a);
 bool alarms_ignores(
     const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested);
 
-/* When the target is full at its present rate, in ms from now; UINT64_MAX:
- * never, or not known. */
+/* When the target is full at its present rate, in ms from now; 0: it is;
+ * UINT64_MAX: never, since it does not grow, or not known. */
 uint64_t alarms_full_in_ms(
     const struct alarms *a, const struct addr *target, unsigned pool);
 

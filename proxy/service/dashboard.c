@@ -188,23 +188,32 @@ print_egresses(const json_t *egresses, FILE *out)
 }
 
 static void
+put_full_in(struct columns_row *row, unsigned column, const json_t *s)
+{
+	char time[DASHBOARD_TIME_MAX];
+
+	if (!json_is_integer(s))
+		put(row, column, "-");
+	else if (json_integer_value(s) == 0)
+		put(row, column, "now");
+	else
+		put(row, column,
+		    dashboard_time((uint64_t)json_integer_value(s), time));
+}
+
+static void
 put_target(struct columns *c, const json_t *target)
 {
 	static const char *const keys[] = { "held", "cooling", "waiting",
 		"high_water", "rested", "slots", NULL };
-	const json_t *full = json_object_get(target, "full_in_s");
 	struct columns_row *row = columns_add(c);
-	char time[DASHBOARD_TIME_MAX];
 
 	put(row, 0, text(target, "target"));
 	put(row, 1, text(target, "egress"));
 	for (unsigned i = 0; keys[i] != NULL; i++)
 		put_number(row, 2 + i, target, keys[i]);
 	put_percent(row, 8, target, "percent");
-	put(row, 9,
-	    json_is_integer(full)
-		? dashboard_time((uint64_t)json_integer_value(full), time)
-		: "-");
+	put_full_in(row, 9, json_object_get(target, "full_in_s"));
 }
 
 static void

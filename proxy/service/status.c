@@ -151,13 +151,23 @@ pools_json(const struct view *v, const struct census *c, size_t addresses)
 	return all;
 }
 
+/* UINT64_MAX: never, or not known. What is full is so now, whatever the last
+ * sample was. */
+static uint64_t
+full_in_ms(const struct view *v, const struct census_target *t)
+{
+	if (census_used_percent(t) >= 100)
+		return 0;
+	if (v->alarms == NULL)
+		return UINT64_MAX;
+	return alarms_full_in_ms(v->alarms, &t->row.target, t->row.pool);
+}
+
 static json_t *
 target_json(const struct view *v, const struct census_target *t)
 {
 	const struct ledger_target_row *row = &t->row;
-	uint64_t full_in_ms = v->alarms == NULL ? UINT64_MAX
-						: alarms_full_in_ms(v->alarms,
-						      &row->target, row->pool);
+	uint64_t full_ms = full_in_ms(v, t);
 	char target[ADDR_TEXT_MAX];
 	json_t *o;
 
@@ -171,9 +181,8 @@ target_json(const struct view *v, const struct census_target *t)
 	    row->slots == 0 ? json_null()
 			    : json_integer(integer(census_used_percent(t))));
 	json_object_set_new(o, "full_in_s",
-	    full_in_ms == UINT64_MAX
-		? json_null()
-		: json_integer(integer(full_in_ms / 1000)));
+	    full_ms == UINT64_MAX ? json_null()
+				  : json_integer(integer(full_ms / 1000)));
 	return o;
 }
 

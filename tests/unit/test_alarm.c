@@ -617,6 +617,76 @@ Test(alarm, growth_that_stops_ends_the_alarm)
 	alarms_free(f.a);
 }
 
+Test(alarm, what_falls_is_not_going_to_be_full)
+{
+	struct alarm_levels levels = { .exhaustion_ms = 60 * SECOND };
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	for (uint32_t used = 0; used <= 60; used += 10)
+		sample(&f, SECOND, used, 100, false);
+	expect_said(&f, "+target_soon");
+	cr_expect_eq(full_in(&f), 4 * SECOND);
+	/* Two a second less: known with the second sample, and the alarm ends
+	 * when it is certain. */
+	for (unsigned i = 1; i <= 20; i++) {
+		sample(&f, SECOND, 60 - 2 * i, 100, false);
+		expect_said(&f, i == 6 ? "-target_soon" : "");
+		if (i >= 2)
+			cr_expect_eq(full_in(&f), UINT64_MAX, "%u", i);
+	}
+	/* It grows again. */
+	for (uint32_t used = 20; used < 90; used += 10)
+		sample(&f, SECOND, used, 100, false);
+	expect_said(&f, "+target_soon");
+	cr_expect_eq(full_in(&f) != UINT64_MAX, true);
+	alarms_free(f.a);
+}
+
+Test(alarm, growth_that_sways_is_told_once)
+{
+	struct alarm_levels levels = { .exhaustion_ms = 60 * SECOND };
+
+	for (uint32_t sway = 0; sway <= 24; sway += 4) {
+		unsigned samples = 0, without = 0;
+		uint32_t seed = 1;
+		struct fixture f;
+
+		setup_with(&f, &levels);
+		for (uint32_t used = 300; used < 970; used += 4) {
+			seed = seed * 1103515245 + 12345;
+			sample(&f, SECOND, used + (seed >> 16) % (sway + 1),
+			    1000, false);
+			samples += f.events > 0;
+			without += f.events > 0 && full_in(&f) == UINT64_MAX;
+		}
+		cr_expect_str_eq(
+		    f.said, "+target_soon", "%u: %s", sway, f.said);
+		/* Nor does the prediction come and go. */
+		cr_expect(samples > 20 && without * 10 < samples,
+		    "%u: %u of %u", sway, without, samples);
+		alarms_free(f.a);
+	}
+}
+
+Test(alarm, what_is_full_is_full_now)
+{
+	struct fixture f;
+
+	setup(&f);
+	sample(&f, SECOND, 1000, 1000, false);
+	cr_expect_eq(full_in(&f), 0);
+	cr_expect_eq(f.last.full_in_ms, 0);
+	/* However it has come to be so, and for however long. */
+	for (unsigned i = 0; i < 40; i++) {
+		sample(&f, SECOND, 1000, 1000, i % 3 == 0);
+		cr_expect_eq(full_in(&f), 0);
+	}
+	sample(&f, SECOND, 999, 1000, false);
+	cr_expect_eq(full_in(&f), UINT64_MAX);
+	alarms_free(f.a);
+}
+
 Test(alarm, slow_growth_step_by_step_does_not_sway)
 {
 	struct alarm_levels levels = { .exhaustion_ms = 60 * SECOND };
