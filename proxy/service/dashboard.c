@@ -205,30 +205,32 @@ static void
 put_target(struct columns *c, const json_t *target)
 {
 	static const char *const keys[] = { "held", "cooling", "waiting",
-		"high_water", "rested", "slots", NULL };
+		"high_water", NULL };
 	struct columns_row *row = columns_add(c);
 
 	put(row, 0, text(target, "target"));
 	put(row, 1, text(target, "egress"));
 	for (unsigned i = 0; keys[i] != NULL; i++)
 		put_number(row, 2 + i, target, keys[i]);
-	put_percent(row, 8, target, "percent");
-	put_full_in(row, 9, json_object_get(target, "full_in_s"));
+	snprintf(row->text[6], sizeof(row->text[6]), "%lld",
+	    number(target, "slots") - number(target, "rested"));
+	put_percent(row, 7, target, "percent");
+	put_full_in(row, 8, json_object_get(target, "full_in_s"));
 }
 
 static void
 print_targets(const json_t *targets, FILE *out)
 {
 	static const char *const titles[] = { "TARGET", "EGRESS", "HELD",
-		"COOLING", "WAITING", "MOST", "RESTED", "SLOTS", "USED",
-		"FULL IN", NULL };
+		"COOLING", "WAITING", "MOST", "SLOTS", "USED", "FULL IN",
+		NULL };
 	struct columns c;
 	const json_t *target;
 	size_t i;
 
 	if (json_array_size(targets) == 0)
 		return;
-	columns_init(&c, "llrrrrrrrr");
+	columns_init(&c, "llrrrrrrr");
 	put_titles(&c, titles);
 	json_array_foreach(targets, i, target) put_target(&c, target);
 	print_table(&c, out);

@@ -237,8 +237,8 @@ Test(alarms, what_strangers_hold_is_not_counted_as_free)
 	cr_expect_eq(ask_number(status, "targets.#0.full_in_s"), 0);
 	json_decref(status);
 	ask(s.daemon, &o, "status");
-	cr_expect_not_null(strstr(o.out, "RESTED  SLOTS  USED"), "%s", o.out);
-	cr_expect_not_null(strstr(o.out, "100%      now\n"), "%s", o.out);
+	cr_expect_not_null(
+	    strstr(o.out, "      6  100%      now\n"), "%s", o.out);
 	for (size_t i = 0; i < ARRAY_LEN(strangers); i++)
 		close(strangers[i]);
 	pair_reset_all(pairs, 6);
