@@ -9,7 +9,8 @@
  * steepest step, so that a burst that is over does not count; and no steeper
  * than the maximum of the newer half of the samples is above that of the older,
  * and only where there is a new maximum, so that what goes up and down does not
- * count. What has begun ends by the mean.
+ * count. What has begun ends by the mean, or when there has been no growth for
+ * some samples.
  */
 #include "egress/alarm.h"
 
@@ -22,6 +23,11 @@
 #define TARGETS_MAX 65536 /* watched at once */
 #define SAMPLES     16    /* kept of a target */
 #define SAMPLES_MIN 4     /* before anything is predicted */
+
+/* Samples since the highest one, after which what does not go on growing has
+ * stopped: for a prediction, and for an alarm, which is not to come and go. */
+#define STOPPED_SAMPLES       2
+#define STOPPED_SAMPLES_ALARM 6
 
 /* Samples further apart have nothing to do with each other; and products of
  * slots and times fit 63 bits. */
@@ -36,22 +42,18 @@
 #define PREDICTED_FROM 25
 #define WATCHED_FROM   20
 
-/* An exhausted target has recovered when nobody was refused and a slot in
- * twenty was free in each sample for so long: not when one is released that is
- * taken again. */
+/* What was exhausted has recovered when nobody was refused and a slot in twenty
+ * was free in each sample for so long: not when one is released that is taken
+ * again. */
 #define RECOVERED_BELOW 95
 #define RECOVERED_MS    5000
-
-/* Slots in use before it matters how many of them cool, or as many as the pool
- * has ports. */
-#define COOLING_MIN 100
 
 /* An alarm ends so far below its level; below twice that, at half of it. */
 #define END_BELOW 10
 
-enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER };
+enum watch_class { WATCH_TARGET, WATCH_POOL, WATCH_WORKER, WATCH_ALL };
 
-#define CLASS_KINDS 4 /* alarms of one class, at most */
+#define CLASS_KINDS 5 /* alarms of one class, at most */
 
 static const struct {
 	const char *label;
@@ -62,9 +64,10 @@ static const struct {
 	[ALARM_TARGET_CRITICAL] = { "target_critical", WATCH_TARGET, 1 },
 	[ALARM_TARGET_EXHAUSTED] = { "target_exhausted", WATCH_TARGET, 2 },
 	[ALARM_TARGET_SOON] = { "target_soon", WATCH_TARGET, 3 },
-	[ALARM_POOL_COOLING] = { "pool_cooling", WATCH_POOL, 0 },
-	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 1 },
+	[ALARM_TARGET_COOLING] = { "target_cooling", WATCH_TARGET, 4 },
+	[ALARM_POOL_STRANGERS] = { "pool_strangers", WATCH_POOL, 0 },
 	[ALARM_DESCRIPTORS] = { "descriptors", WATCH_WORKER, 0 },
+	[ALARM_SESSIONS_FULL] = { "sessions_full", WATCH_ALL, 0 },
 };
 
 /* The last samples of a target, oldest first. */
@@ -84,11 +87,12 @@ struct watch {
 	struct link link;
 	enum watch_class class;
 	struct alarm_subject subject;
-	uint64_t round;    /* of its last sample */
-	uint32_t used, of; /* that sample, of a target */
-	uint64_t calm_ms;  /* exhausted: recovered since; UINT64_MAX: it has
-			      not */
-	unsigned active;   /* a bit for each alarm, by its place in the class */
+	uint64_t round; /* of its last sample */
+	/* That sample, of a target: used of what can be had, and what rests. */
+	uint32_t used, of, rested;
+	uint64_t calm_ms; /* exhausted: recovered since; UINT64_MAX: it has
+			     not */
+	unsigned active;  /* a bit for each alarm, by its place in the class */
 	struct begun begun[CLASS_KINDS];
 	struct history history;
 };
@@ -271,16 +275,21 @@ reaches(uint32_t part, uint32_t of, unsigned percent)
 	return (uint64_t)part * 100 >= (uint64_t)of * percent;
 }
 
-/* An alarm at so many percent; 0: there is none. */
+/* An alarm at so many percent; 0: there is none. Of nothing there is no
+ * percent: it stays as it is. */
 static void
 apply_level(struct alarms *a, struct watch *w, enum alarm_kind kind,
     unsigned level, struct change c)
 {
 	unsigned end = level >= 2 * END_BELOW ? level - END_BELOW : level / 2;
 
-	c.begins = level != 0 && reaches(c.used, c.of, level);
-	c.ends = !c.begins &&
-		 (level == 0 || (uint64_t)c.used * 100 <= (uint64_t)c.of * end);
+	if (level == 0) {
+		c.ends = true;
+	} else if (c.of > 0) {
+		c.begins = reaches(c.used, c.of, level);
+		c.ends =
+		    !c.begins && (uint64_t)c.used * 100 <= (uint64_t)c.of * end;
+	}
 	apply(a, w, kind, &c);
 }
 
@@ -371,66 +380,126 @@ crest_growth(const struct history *h)
 		h->at_ms[h->count - 1] - h->at_ms[half - 1] };
 }
 
-/* When the target is full, by the mean or cautiously. */
+/*
+ * Is use no longer growing, for so many samples? It is not if it is well below
+ * where the growth up to its highest point would have led by now: by twice as
+ * much as it swayed on the way up, and by more than a slot, since slow growth
+ * comes in steps.
+ */
+static bool
+has_stopped(const struct history *h, unsigned samples)
+{
+	unsigned last = h->count - 1, top = 0;
+	uint32_t sway = 1;
+	uint64_t missing;
+	struct growth up;
+
+	for (unsigned i = 1; i < h->count; i++)
+		if (h->used[i] > h->used[top])
+			top = i;
+	if (last - top < samples)
+		return false;
+	for (unsigned i = 1; i <= top; i++)
+		if (h->used[i - 1] > h->used[i] + sway)
+			sway = h->used[i - 1] - h->used[i];
+	missing = h->used[top] - h->used[last];
+	up = growth_between(h, 0, top);
+	if (up.ms > 0)
+		missing += (uint64_t)up.slots *
+			   (h->at_ms[last] - h->at_ms[top]) / up.ms;
+	return missing >= 2 * (uint64_t)sway;
+}
+
+static uint32_t
+left_of(const struct watch *w)
+{
+	return w->of > w->used ? w->of - w->used : 0;
+}
+
+/* When the target is full, by the mean. */
 static uint64_t
-full_in(const struct watch *w, bool by_mean)
+predict(const struct watch *w)
 {
 	const struct history *h = &w->history;
-	uint32_t left = w->of > w->used ? w->of - w->used : 0;
+
+	return h->count < SAMPLES_MIN ? UINT64_MAX
+				      : time_for(left_of(w), mean_growth(h));
+}
+
+static uint64_t
+predict_cautiously(const struct watch *w)
+{
+	const struct history *h = &w->history;
 	uint64_t trimmed, crest;
 
 	if (h->count < SAMPLES_MIN)
 		return UINT64_MAX;
-	if (by_mean)
-		return time_for(left, mean_growth(h));
-	trimmed = time_for(left, trimmed_growth(h));
-	crest = time_for(left, crest_growth(h));
+	trimmed = time_for(left_of(w), trimmed_growth(h));
+	crest = time_for(left_of(w), crest_growth(h));
 	return trimmed > crest ? trimmed : crest;
+}
+
+/* One that is full is so now. */
+static uint64_t
+full_in(const struct watch *w)
+{
+	if (w->used >= w->of)
+		return 0;
+	if (has_stopped(&w->history, STOPPED_SAMPLES))
+		return UINT64_MAX;
+	return is_active(w, ALARM_TARGET_SOON) ? predict(w)
+					       : predict_cautiously(w);
 }
 
 static void
 apply_soon(
     struct alarms *a, struct watch *w, uint64_t limit_ms, struct change c)
 {
-	uint64_t mean_ms = full_in(w, true);
+	const struct history *h = &w->history;
+	uint64_t mean_ms = predict(w);
 
-	c.ends =
-	    limit_ms == 0 || mean_ms == UINT64_MAX || mean_ms / 2 > limit_ms;
+	c.ends = limit_ms == 0 || mean_ms == UINT64_MAX ||
+		 mean_ms / 2 > limit_ms ||
+		 has_stopped(h, STOPPED_SAMPLES_ALARM);
 	c.begins = !c.ends && c.used < c.of &&
 		   reaches(c.used, c.of, PREDICTED_FROM) &&
-		   c.used == maximum(&w->history, 0, w->history.count) &&
-		   full_in(w, false) < limit_ms;
+		   c.used == maximum(h, 0, h->count) &&
+		   !has_stopped(h, STOPPED_SAMPLES) &&
+		   predict_cautiously(w) < limit_ms;
 	apply(a, w, ALARM_TARGET_SOON, &c);
 }
 
+/* `full`: nothing is left, or was to be had. */
 static void
-apply_exhausted(
-    struct alarms *a, struct watch *w, struct change c, bool was_full)
+apply_exhausted(struct alarms *a, struct watch *w, enum alarm_kind kind,
+    struct change c, bool full)
 {
-	/* With one port, each target in use has none left: that is no news. */
-	c.begins = was_full || (c.used >= c.of && c.of >= SLOTS_MIN);
+	c.begins = full;
 	if (c.begins || reaches(c.used, c.of, RECOVERED_BELOW))
 		w->calm_ms = UINT64_MAX;
 	else if (w->calm_ms == UINT64_MAX)
 		w->calm_ms = a->now_ms;
 	c.ends =
 	    w->calm_ms != UINT64_MAX && a->now_ms >= w->calm_ms + RECOVERED_MS;
-	apply(a, w, ALARM_TARGET_EXHAUSTED, &c);
+	apply(a, w, kind, &c);
 }
 
 /* Is the target far from all levels, so that nothing need be kept of it? */
 static bool
-is_far(const struct alarms *a, uint32_t used, uint32_t slots)
+is_far(const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested)
 {
 	const struct alarm_levels *l = &a->levels;
 
-	if (slots < SLOTS_MIN)
+	if (slots < SLOTS_MIN || used == 0)
 		return true;
+	slots -= rested;
 	if (used >= slots)
 		return false;
 	if (l->target != 0 && reaches(used, slots, l->target))
 		return false;
 	if (l->target_critical != 0 && reaches(used, slots, l->target_critical))
+		return false;
+	if (l->cooling != 0 && reaches(used, slots, l->cooling))
 		return false;
 	return l->exhaustion_ms == 0 || !reaches(used, slots, WATCHED_FROM);
 }
@@ -446,43 +515,48 @@ alarms_begin(struct alarms *a, uint64_t now_ms)
 
 void
 alarms_target(struct alarms *a, const struct addr *target, unsigned pool,
-    uint32_t used, uint32_t slots, bool was_full)
+    const struct alarm_budget *b)
 {
 	struct watch *w = find(a, WATCH_TARGET, target, pool);
-	struct change c = { .used = used, .of = slots };
+	struct change c = { .used = b->used, .of = b->slots - b->rested };
+	struct change cool = {
+		.used = b->cooling, .of = c.of, .full_in_ms = UINT64_MAX
+	};
 	struct alarm_levels levels = a->levels;
 
-	must(a->sampling);
-	if (w == NULL && slots > 0 && (was_full || !is_far(a, used, slots)))
+	must(a->sampling && b->rested <= b->slots);
+	if (w == NULL && b->slots > 0 &&
+	    (b->was_full || !is_far(a, b->used, b->slots, b->rested)))
 		w = add(a, WATCH_TARGET, target, pool);
-	if (w == NULL || slots == 0)
+	if (w == NULL || b->slots == 0)
 		return;
-	if (slots < SLOTS_MIN)
+	if (b->slots < SLOTS_MIN)
 		levels = (struct alarm_levels){ 0 };
 	w->round = a->round;
-	w->used = used;
-	w->of = slots;
-	add_sample(&w->history, a->now_ms, used);
-	c.full_in_ms = full_in(w, is_active(w, ALARM_TARGET_SOON));
+	w->used = b->used;
+	w->of = c.of;
+	w->rested = b->rested;
+	add_sample(&w->history, a->now_ms, b->used);
+	c.full_in_ms = full_in(w);
 	apply_level(a, w, ALARM_TARGET_HIGH, levels.target, c);
 	apply_level(a, w, ALARM_TARGET_CRITICAL, levels.target_critical, c);
+	apply_level(
+	    a, w, ALARM_TARGET_COOLING, cool.of > 0 ? levels.cooling : 0, cool);
 	apply_soon(a, w, levels.exhaustion_ms, c);
-	apply_exhausted(a, w, c, was_full);
+	/* With one port, each target in use has none left: that is no news. Nor
+	 * is it where nobody asks for what strangers hold. */
+	apply_exhausted(a, w, ALARM_TARGET_EXHAUSTED, c,
+	    b->was_full ||
+		(c.used >= c.of && c.used > 0 && b->slots >= SLOTS_MIN));
 }
 
 void
-alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling, uint32_t in_use,
-    uint32_t rested, uint32_t ports)
+alarms_pool(struct alarms *a, unsigned pool, uint32_t rested, uint32_t ports)
 {
 	struct watch *w = find(a, WATCH_POOL, NULL, pool);
-	struct change cool = {
-		.used = cooling, .of = in_use, .full_in_ms = UINT64_MAX
-	};
 	struct change rest = {
 		.used = rested, .of = ports, .full_in_ms = UINT64_MAX
 	};
-	uint32_t least = ports < COOLING_MIN ? ports : COOLING_MIN;
-	bool matters;
 
 	must(a->sampling);
 	if (w == NULL)
@@ -490,11 +564,6 @@ alarms_pool(struct alarms *a, unsigned pool, uint32_t cooling, uint32_t in_use,
 	if (w == NULL)
 		return;
 	w->round = a->round;
-	if (is_active(w, ALARM_POOL_COOLING))
-		least /= 2;
-	matters = in_use > 0 && in_use >= least;
-	apply_level(
-	    a, w, ALARM_POOL_COOLING, matters ? a->levels.cooling : 0, cool);
 	apply_level(a, w, ALARM_POOL_STRANGERS,
 	    ports > 0 ? a->levels.strangers : 0, rest);
 }
@@ -516,6 +585,25 @@ alarms_worker(
 	w->round = a->round;
 	apply_level(
 	    a, w, ALARM_DESCRIPTORS, limit > 0 ? a->levels.descriptors : 0, c);
+}
+
+void
+alarms_sessions(
+    struct alarms *a, uint32_t sessions, uint32_t max, bool was_full)
+{
+	struct watch *w = find(a, WATCH_ALL, NULL, 0);
+	struct change c = {
+		.used = sessions, .of = max, .full_in_ms = UINT64_MAX
+	};
+
+	must(a->sampling);
+	if (w == NULL)
+		w = add(a, WATCH_ALL, NULL, 0);
+	if (w == NULL)
+		return;
+	w->round = a->round;
+	apply_exhausted(a, w, ALARM_SESSIONS_FULL, c,
+	    was_full || (sessions >= max && max > 0));
 }
 
 /* The subject has gone away. */
@@ -545,16 +633,17 @@ alarms_end(struct alarms *a)
 		if (w->round != a->round)
 			end_all(a, w);
 		else if (w->class != WATCH_TARGET || w->active != 0 ||
-			 !is_far(a, w->used, w->of))
+			 !is_far(a, w->used, w->of + w->rested, w->rested))
 			continue;
 		free_watch(a, w);
 	}
 }
 
 bool
-alarms_ignores(const struct alarms *a, uint32_t at_most_used, uint32_t slots)
+alarms_ignores(
+    const struct alarms *a, uint32_t used, uint32_t slots, uint32_t rested)
 {
-	return a->active_targets == 0 && is_far(a, at_most_used, slots);
+	return a->active_targets == 0 && is_far(a, used, slots, rested);
 }
 
 uint64_t
@@ -565,7 +654,7 @@ alarms_full_in_ms(
 
 	if (w == NULL)
 		return UINT64_MAX;
-	return full_in(w, is_active(w, ALARM_TARGET_SOON));
+	return full_in(w);
 }
 
 static void

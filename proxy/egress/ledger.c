@@ -516,6 +516,17 @@ raise_to(_Atomic uint64_t *a, uint64_t value)
 		;
 }
 
+/* Is a rest from `now_ms` on another matter than the last one? */
+static bool
+is_new_rest(uint64_t last_until_ms, uint64_t now_ms, uint64_t until_ms)
+{
+	if (last_until_ms == 0)
+		return true;
+	return last_until_ms <= now_ms &&
+	       now_ms - last_until_ms >=
+		   LEDGER_REST_TIMES * (until_ms - now_ms);
+}
+
 bool
 ledger_rest_port(
     struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms)
@@ -528,7 +539,7 @@ ledger_rest_port(
 	raise_to(&l->rest_until, until_ms);
 	while (old < until_ms) {
 		if (atomic_compare_exchange_weak(&rest[port], &old, until_ms))
-			return old <= now_ms;
+			return is_new_rest(old, now_ms, until_ms);
 	}
 	return false;
 }

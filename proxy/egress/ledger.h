@@ -198,8 +198,13 @@ void ledger_return(struct ledger *l, struct ledger_lease *lease,
 void ledger_name_source(struct ledger *l, const struct ledger_lease *lease,
     const struct addr *source);
 
-/* No slot with this port is leased before `until_ms`, towards any target: a
- * stranger holds it. True for the one caller that begins the rest. */
+/*
+ * No slot with this port is leased before `until_ms`, towards any target: a
+ * stranger holds it. True for the one caller that finds it so first: not while
+ * it rests, nor when the last rest ended less than LEDGER_REST_TIMES the length
+ * of this one ago, for then the stranger has most likely been there all along.
+ */
+#define LEDGER_REST_TIMES 10
 bool ledger_rest_port(
     struct ledger *l, uint16_t port, uint64_t now_ms, uint64_t until_ms);
 

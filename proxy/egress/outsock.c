@@ -217,14 +217,16 @@ port_is_blocked(
 
 /* Who it is, as far as it costs a worker little. */
 static void
-log_stranger(struct egress *e, uint16_t port, uint64_t now_ms)
+log_stranger(
+    struct egress *e, const struct ledger_lease *lease, uint64_t now_ms)
 {
 	bool look = e->looked_ms == 0 || now_ms - e->looked_ms >= LOOK_EVERY_MS;
 	struct stranger s;
 
 	if (look)
 		e->looked_ms = now_ms;
-	if (strangers_find(port, look ? STRANGERS_LOOK_MAX : 0, &s) != 0) {
+	if (strangers_find(&lease->source, lease->bind == POOL_RANGE,
+		look ? STRANGERS_LOOK_MAX : 0, &s) != 0) {
 		log_text(e->log, "stranger", "unknown");
 		return;
 	}
@@ -234,15 +236,17 @@ log_stranger(struct egress *e, uint16_t port, uint64_t now_ms)
 }
 
 static void
-rest_port(struct egress *e, uint16_t port, uint64_t now_ms)
+rest_port(struct egress *e, const struct ledger_lease *lease, uint64_t now_ms)
 {
+	uint16_t port = lease->source.port;
+
 	e->ports_blocked++;
 	if (!ledger_rest_port(e->ledger, port, now_ms, now_ms + PORT_REST_MS))
 		return;
 	log_begin(e->log, LOG_LEVEL_WARNING, "port_blocked");
 	log_number(e->log, "port", port);
 	log_number(e->log, "rest_s", PORT_REST_MS / 1000);
-	log_stranger(e, port, now_ms);
+	log_stranger(e, lease, now_ms);
 	log_text(e->log, "msg",
 	    "another program has bound or listens on this port of the pool: "
 	    "fourfold check names it");
@@ -259,7 +263,7 @@ refused_slot(struct outsock *o, struct egress *e, const struct addr *target,
 	if (!blocked && o->lease.bind == POOL_RANGE)
 		blocked = port_is_blocked(&o->lease, target, worker);
 	if (blocked)
-		rest_port(e, o->lease.source.port, now_ms);
+		rest_port(e, &o->lease, now_ms);
 	else
 		e->tuples_taken++;
 	return_lease(o, e, LEDGER_BRIEF, now_ms);

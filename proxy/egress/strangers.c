@@ -42,7 +42,8 @@ struct request {
 };
 
 /* The sockets in `states`, of both families, with the local port `port` in
- * network order; 0: any. (The newer request takes one family, and the kernel
+ * network order; 0: any. Of those that are only bound the kernel shows all,
+ * whatever their port. (The newer request takes one family, and the kernel
  * would look at all sockets twice.) */
 static int
 dump(uint32_t states, uint16_t net_port, netlink_take *take, void *arg)
@@ -102,25 +103,45 @@ read_socket(struct nlmsghdr *message, struct stranger *out)
 
 /* The best answer so far. */
 struct search {
+	struct addr source;
+	bool anywhere;
 	struct stranger best;
-	bool found;
+	bool found, found_here;
 	uid_t we;
 };
+
+/* Is it at the address of `source`, or at all of them? [::] may be those of
+ * IPv4, too. */
+static bool
+is_here(const struct addr *local, const struct addr *source)
+{
+	struct addr ip = addr_unmap(local);
+
+	ip.scope = source->scope; /* which the kernel does not show */
+	if (addr_is_unspecified_ip(&ip))
+		return ip.family == ADDR_V6 || ip.family == source->family;
+	return addr_is_unspecified_ip(source) || addr_equal_ip(&ip, source);
+}
 
 static int
 on_candidate(struct nlmsghdr *message, void *arg)
 {
 	struct search *s = arg;
 	struct stranger one;
+	bool here;
 
-	if (!read_socket(message, &one))
+	if (!read_socket(message, &one) || one.local.port != s->source.port)
+		return 0;
+	here = is_here(&one.local, &s->source);
+	if (!here && (s->found_here || !s->anywhere))
 		return 0;
 	/* Our own sessions may be on the port, too. */
 	if (one.state == STRANGER_CONNECTED && one.uid == s->we)
 		return 0;
-	if (!s->found || one.state < s->best.state)
+	if (!s->found || here > s->found_here || one.state < s->best.state)
 		s->best = one;
 	s->found = true;
+	s->found_here = here;
 	return 0;
 }
 
@@ -143,11 +164,14 @@ count_sockets(uint64_t otherwise)
 }
 
 int
-strangers_find(uint16_t port, uint64_t look_max, struct stranger *out)
+strangers_find(const struct addr *source, bool anywhere, uint64_t look_max,
+    struct stranger *out)
 {
-	struct addr a = addr_v4(0, port);
+	struct addr a = addr_v4(0, source->port);
 	struct sockaddr_storage ss;
-	struct search s = { .we = geteuid() };
+	struct search s = {
+		.source = *source, .anywhere = anywhere, .we = geteuid()
+	};
 	int error;
 
 	addr_to_sockaddr(&a, &ss);

@@ -34,14 +34,16 @@ struct stranger {
 const char *stranger_state_name(enum stranger_state state);
 
 /*
- * The socket that keeps us off `port`, without pid and program: one that
+ * The socket that keeps us off the port of `source`, without pid and program:
+ * one at its address or at all of them; `anywhere`: or else at another one,
+ * which is in the way of who shares the port, and not of who binds it. One that
  * listens, found at once; or else one that is bound, one that another user has
  * connected, one that is gone. For these the kernel looks at every TCP socket,
  * 1.3 us each, and holds locks: so only where it has no more than `look_max`.
  * -ENOENT when there is none to be seen.
  */
-MUST_USE int strangers_find(
-    uint16_t port, uint64_t look_max, struct stranger *out);
+MUST_USE int strangers_find(const struct addr *source, bool anywhere,
+    uint64_t look_max, struct stranger *out);
 
 /* What a worker may spend: 5 ms. */
 #define STRANGERS_LOOK_MAX 4096

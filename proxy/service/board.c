@@ -49,9 +49,10 @@ static const struct {
 	[ALARM_TARGET_CRITICAL] = { "used", "slots" },
 	[ALARM_TARGET_EXHAUSTED] = { "used", "slots" },
 	[ALARM_TARGET_SOON] = { "used", "slots" },
-	[ALARM_POOL_COOLING] = { "cooling", "in_use" },
+	[ALARM_TARGET_COOLING] = { "cooling", "slots" },
 	[ALARM_POOL_STRANGERS] = { "rested", "ports" },
 	[ALARM_DESCRIPTORS] = { "used", "limit" },
+	[ALARM_SESSIONS_FULL] = { "sessions", "max_sessions" },
 };
 
 static void
@@ -66,7 +67,7 @@ log_alarm(struct board_writer *w, const struct alarm_event *event,
 	log_text(log, "state", event->begins ? "begin" : "end");
 	if (event->kind == ALARM_DESCRIPTORS)
 		log_number(log, "worker", event->subject.id);
-	else
+	else if (event->kind != ALARM_SESSIONS_FULL)
 		log_text(log, "egress", w->pool_names[event->subject.id]);
 	if (event->subject.target.family != ADDR_NONE)
 		log_addr(log, "target", &event->subject.target);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/counts.h"
+#include "service/resting.h"
 
 /* What is known of a source ip:port. */
 enum { PORT_USED = 1, PORT_HELD = 2 };
@@ -15,42 +16,16 @@ struct pass {
 	struct census *census;
 	struct ledger *ledger;
 	uint64_t now_ms;
-	uint8_t resting[65536 / 8]; /* a bit a port */
+	struct resting resting;
 	struct counts cooling;      /* slots, by target's cell */
+	struct counts held_resting; /* slots, held though the port rests */
 	struct counts places;       /* of addresses, + 1, by their hash */
 	struct counts ports;        /* what is known, by address and port */
 	size_t room, top_room;
 	bool no_memory;
 };
 
-static bool
-is_resting(const struct pass *p, uint16_t port)
-{
-	return (p->resting[port / 8] >> port % 8 & 1) != 0;
-}
-
-static void
-on_rest(void *arg, uint16_t port, uint64_t until_ms)
-{
-	struct pass *p = arg;
-
-	(void)until_ms;
-	p->resting[port / 8] |= (uint8_t)(1 << port % 8);
-}
-
 /* ---- pools ---- */
-
-static uint32_t
-count_resting(const struct pass *p, const struct pool *pool)
-{
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < pool->range_count && !pool->by_kernel; i++)
-		for (unsigned port = pool->ranges[i].first;
-		     port <= pool->ranges[i].last; port++)
-			n += is_resting(p, (uint16_t)port);
-	return n;
-}
 
 static void
 read_pools(struct pass *p)
@@ -69,7 +44,7 @@ read_pools(struct pass *p)
 		if (!ledger_get_pool(p->ledger, id, spare))
 			continue;
 		pool->definition = spare;
-		pool->rested = count_resting(p, spare);
+		pool->rested = p->resting.pools[id].ports;
 		spare = NULL;
 	}
 	free(spare);
@@ -194,7 +169,7 @@ count_port(struct pass *p, size_t place, uint16_t port, bool held)
 		return false;
 	if ((*known & PORT_USED) == 0) {
 		a->used++;
-		a->busy += !is_resting(p, port) &&
+		a->busy += !resting_has(&p->resting, port) &&
 			   has_port(p->census->pools[a->pool].definition, port);
 	}
 	if (held && (*known & PORT_HELD) == 0)
@@ -204,13 +179,26 @@ count_port(struct pass *p, size_t place, uint16_t port, bool held)
 }
 
 static bool
+count_one(struct counts *counts, uint32_t cell)
+{
+	uint32_t *n = counts_at(counts, cell);
+
+	if (n != NULL)
+		(*n)++;
+	return n != NULL;
+}
+
+/* Of a port that rests, what cools is none: it is as good as a stranger's. */
+static bool
 count_record(struct pass *p, const struct ledger_record_row *row)
 {
 	bool held = row->use == LEDGER_HELD;
+	bool rests = resting_has(&p->resting, row->source.port);
 	struct census *c = p->census;
-	uint32_t *cooling;
 	size_t place;
 
+	if (rests && !held)
+		return true;
 	if (!find_address(p, row->pool, &row->source, &place) ||
 	    !count_port(p, place, row->source.port, held))
 		return false;
@@ -218,15 +206,12 @@ count_record(struct pass *p, const struct ledger_record_row *row)
 		c->held++;
 		c->pools[row->pool].held++;
 		c->addresses[place].held++;
-		return true;
+		return !rests || count_one(&p->held_resting, row->cell);
 	}
 	c->cooling++;
 	c->pools[row->pool].cooling++;
 	c->addresses[place].cooling++;
-	cooling = counts_at(&p->cooling, row->cell);
-	if (cooling != NULL)
-		(*cooling)++;
-	return cooling != NULL;
+	return count_one(&p->cooling, row->cell);
 }
 
 static void
@@ -241,26 +226,48 @@ on_record(void *arg, const struct ledger_record_row *row)
 /* ---- targets ---- */
 
 unsigned
-census_percent(uint32_t used, uint32_t slots)
+census_percent(uint32_t part, uint32_t of)
 {
-	return slots == 0 ? 0 : (unsigned)((uint64_t)used * 100 / slots);
+	return of == 0 ? 0 : (unsigned)((uint64_t)part * 100 / of);
+}
+
+struct share {
+	uint64_t part, of; /* of 0: there is none, as the kernel chooses */
+};
+
+static struct share
+share_of(const struct census_target *t)
+{
+	struct share s = { (uint64_t)t->row.held + t->cooling,
+		t->row.slots - t->rested };
+
+	/* Strangers hold them all. */
+	return s.of == 0 && t->row.slots != 0 ? (struct share){ 1, 1 } : s;
+}
+
+unsigned
+census_used_percent(const struct census_target *t)
+{
+	struct share s = share_of(t);
+
+	return s.of == 0 ? 0 : (unsigned)(s.part * 100 / s.of);
 }
 
 /* Is `a` more of a worry than `b`: more of its slots are used, or more? */
 static bool
 is_before(const struct census_target *a, const struct census_target *b)
 {
-	uint64_t used_a = (uint64_t)a->row.held + a->cooling;
-	uint64_t used_b = (uint64_t)b->row.held + b->cooling;
-	uint64_t share_a = a->row.slots == 0 ? 0 : used_a * b->row.slots;
-	uint64_t share_b = b->row.slots == 0 ? 0 : used_b * a->row.slots;
+	struct share of_a = share_of(a), of_b = share_of(b);
+	uint64_t share_a = of_a.part * of_b.of;
+	uint64_t share_b = of_b.part * of_a.of;
 
-	/* One without slots has no share, and the other one has. */
-	if (a->row.slots == 0 || b->row.slots == 0) {
-		share_a = a->row.slots != 0;
-		share_b = b->row.slots != 0;
+	if (of_a.of == 0 || of_b.of == 0) {
+		share_a = of_a.of != 0;
+		share_b = of_b.of != 0;
 	}
-	return share_a != share_b ? share_a > share_b : used_a > used_b;
+	if (share_a != share_b)
+		return share_a > share_b;
+	return of_a.part > of_b.part;
 }
 
 /* The top is a heap whose first is the least: what is more replaces it. */
@@ -288,7 +295,9 @@ on_target(void *arg, const struct ledger_target_row *row)
 	struct pass *p = arg;
 	struct census *c = p->census;
 	struct census_target t = { .row = *row,
-		.cooling = counts_get(&p->cooling, row->cell) };
+		.cooling = counts_get(&p->cooling, row->cell),
+		.rested = resting_slots(&p->resting, row,
+		    counts_get(&p->held_resting, row->cell)) };
 
 	c->targets++;
 	c->pools[row->pool].targets++;
@@ -403,8 +412,8 @@ census_take(struct census *c, struct ledger *l, uint64_t now_ms, size_t top)
 	p->now_ms = now_ms;
 	p->top_room = top;
 	c->top = calloc(top + 1, sizeof(*c->top));
-	p->no_memory = c->top == NULL;
-	ledger_each_resting(l, now_ms, on_rest, p);
+	p->no_memory =
+	    c->top == NULL || resting_read(&p->resting, l, now_ms) != 0;
 	if (!p->no_memory)
 		read_pools(p);
 	if (!p->no_memory)
@@ -416,6 +425,7 @@ census_take(struct census *c, struct ledger *l, uint64_t now_ms, size_t top)
 	if (p->no_memory)
 		census_fini(c);
 	counts_fini(&p->cooling);
+	counts_fini(&p->held_resting);
 	counts_fini(&p->places);
 	counts_fini(&p->ports);
 	free(p);

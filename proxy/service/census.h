@@ -35,6 +35,7 @@ struct census_pool {
 struct census_target {
 	struct ledger_target_row row;
 	uint32_t cooling;
+	uint32_t rested; /* of its slots, not to be had: strangers hold them */
 };
 
 struct census {
@@ -54,8 +55,11 @@ MUST_USE int census_take(
     struct census *c, struct ledger *l, uint64_t now_ms, size_t top);
 void census_fini(struct census *c);
 
-/* Held and cooling, of what a target can be given; 0 where the kernel
- * chooses. */
-unsigned census_percent(uint32_t used, uint32_t slots);
+/* `part` of `of`; 0 of nothing. */
+unsigned census_percent(uint32_t part, uint32_t of);
+
+/* Held and cooling, of what can be had; 100 where nothing can, 0 where the
+ * kernel chooses. */
+unsigned census_used_percent(const struct census_target *t);
 
 #endif

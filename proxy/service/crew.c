@@ -229,9 +229,11 @@ fork_worker(
 		.first_session = w->number << SESSION_WORKER_SHIFT | 1,
 		.max_sessions =
 		    share_of(order->max_sessions, crew->wanted, w->slot) };
-	int error = child_start(
-	    crew->family, &w->child, order->identity, run_worker, &setup);
+	int error;
 
+	atomic_store(&crew->shared->draining[w->id], false);
+	error = child_start(
+	    crew->family, &w->child, order->identity, run_worker, &setup);
 	if (error == 0)
 		stats_set(
 		    &crew->shared->max_sessions[w->id], setup.max_sessions);

@@ -211,13 +211,25 @@ print_egresses(const json_t *egresses, FILE *out)
 }
 
 static void
+put_full_in(struct columns_row *row, unsigned column, const json_t *s)
+{
+	char time[DASHBOARD_TIME_MAX];
+
+	if (!json_is_integer(s))
+		put(row, column, "-");
+	else if (json_integer_value(s) == 0)
+		put(row, column, "now");
+	else
+		put(row, column,
+		    dashboard_time((uint64_t)json_integer_value(s), time));
+}
+
+static void
 put_target(struct columns *c, const json_t *target)
 {
 	static const char *const keys[] = { "held", "cooling", "waiting",
-		"high_water", "slots", NULL };
-	const json_t *full = json_object_get(target, "full_in_s");
+		"high_water", NULL };
 	struct columns_row *row = columns_add(c);
-	char time[DASHBOARD_TIME_MAX];
 
 	put(row, 0, text(target, "target"));
 	put(row, 1, text(target, "egress"));
@@ -226,11 +238,11 @@ put_target(struct columns *c, const json_t *target)
 	/* The kernel chooses, or the pool has no such address any more. */
 	if (number(target, "slots") == 0)
 		put(row, 6, "-");
+	else
+		snprintf(row->text[6], sizeof(row->text[6]), "%lld",
+		    number(target, "slots") - number(target, "rested"));
 	put_percent(row, 7, target, "percent");
-	put(row, 8,
-	    json_is_integer(full)
-		? dashboard_time((uint64_t)json_integer_value(full), time)
-		: "-");
+	put_full_in(row, 8, json_object_get(target, "full_in_s"));
 }
 
 static void
@@ -261,6 +273,8 @@ put_alarm(struct columns *c, const json_t *alarm)
 	if (json_is_integer(worker))
 		snprintf(row->text[1], sizeof(row->text[1]), "worker %lld",
 		    (long long)json_integer_value(worker));
+	else if (json_object_get(alarm, "egress") == NULL)
+		put(row, 1, "all workers");
 	else
 		snprintf(row->text[1], sizeof(row->text[1]), "%s%s%s",
 		    text(alarm, "egress"),

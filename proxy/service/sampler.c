@@ -8,48 +8,37 @@
 #include "egress/hostclock.h"
 #include "egress/ledger_read.h"
 #include "service/capacity.h"
+#include "service/resting.h"
 
 /* At most a twentieth of a processor goes into rounds. */
 #define REST_FACTOR 20
-
-/* A pool of which less than half of what alarms cools is far from an alarm, and
- * below where one ends. */
-#define FAR_BELOW 2
-
-/* What one round finds of a pool. */
-struct pool_sample {
-	uint64_t held, touched; /* sums over its targets */
-	uint64_t cooling;       /* where it was counted */
-};
 
 /* A target that may be in alarm. */
 struct candidate {
 	struct ledger_target_row row;
 	uint32_t cooling;
+	uint32_t held_resting; /* held, though the port rests */
 };
 
 struct round {
 	struct sampler *sampler;
-	struct pool_sample pools[LEDGER_POOLS_MAX];
 	struct candidate *candidates;
 	size_t count, room;
 	struct counts places; /* of candidates, + 1, by cell */
 	bool no_memory;
-	uint8_t resting[65536 / 8]; /* a bit a port */
+	struct resting resting;
 };
 
 static void
 on_target(void *arg, const struct ledger_target_row *row)
 {
 	struct round *r = arg;
-	struct pool_sample *pool = &r->pools[row->pool];
 	uint32_t *place;
 
-	pool->held += row->held;
-	pool->touched += row->touched;
 	if (row->slots == 0 || r->no_memory ||
 	    (!row->was_full &&
-		alarms_ignores(r->sampler->alarms, row->touched, row->slots)))
+		alarms_ignores(r->sampler->alarms, row->touched, row->slots,
+		    resting_slots(&r->resting, row, 0))))
 		return;
 	if (r->count == r->room) {
 		size_t room = r->room == 0 ? 64 : r->room * 2;
@@ -70,51 +59,37 @@ on_target(void *arg, const struct ledger_target_row *row)
 	*place = (uint32_t)r->count;
 }
 
+/* A slot whose port rests does not cool, though the ledger keeps it among those
+ * that do: the kernel remembers nothing of it. */
 static void
 on_record(void *arg, const struct ledger_record_row *row)
 {
 	struct round *r = arg;
+	bool rests = resting_has(&r->resting, row->source.port);
 	uint32_t place;
 
-	if (row->use != LEDGER_COOLING)
+	if (row->use == LEDGER_USABLE || rests != (row->use == LEDGER_HELD))
 		return;
-	r->pools[row->pool].cooling++;
 	place = counts_get(&r->places, row->cell);
-	if (place != 0)
+	if (place == 0)
+		return;
+	if (rests)
+		r->candidates[place - 1].held_resting++;
+	else
 		r->candidates[place - 1].cooling++;
 }
 
-static void
-on_rest(void *arg, uint16_t port, uint64_t until_ms)
-{
-	struct round *r = arg;
-
-	(void)until_ms;
-	r->resting[port / 8] |= (uint8_t)(1 << port % 8);
-}
-
-/* May so much of the pool cool that it matters? What is touched and not held
- * cools, or can be had. */
-static bool
-may_cool(const struct sampler *s, const struct pool_sample *pool)
-{
-	unsigned level = s->setup->config->alarms.cooling;
-
-	return level != 0 &&
-	       (pool->touched - pool->held) * 100 * FAR_BELOW >=
-		   pool->touched * level &&
-	       pool->touched > pool->held;
-}
-
+/* What is touched and not held cools, or can be had. */
 static bool
 needs_count(const struct round *r)
 {
-	for (size_t i = 0; i < r->count; i++)
-		if (r->candidates[i].row.touched > r->candidates[i].row.held)
+	for (size_t i = 0; i < r->count; i++) {
+		const struct ledger_target_row *row = &r->candidates[i].row;
+
+		if (row->touched > row->held ||
+		    resting_slots(&r->resting, row, 0) > 0)
 			return true;
-	for (unsigned id = 0; id < LEDGER_POOLS_MAX; id++)
-		if (may_cool(r->sampler, &r->pools[id]))
-			return true;
+	}
 	return false;
 }
 
@@ -123,22 +98,16 @@ sample_targets(const struct round *r)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const struct candidate *c = &r->candidates[i];
+		struct alarm_budget budget = { .slots = c->row.slots,
+			.rested = resting_slots(
+			    &r->resting, &c->row, c->held_resting),
+			.used = c->row.held + c->cooling,
+			.cooling = c->cooling,
+			.was_full = c->row.was_full };
 
-		alarms_target(r->sampler->alarms, &c->row.target, c->row.pool,
-		    c->row.held + c->cooling, c->row.slots, c->row.was_full);
+		alarms_target(
+		    r->sampler->alarms, &c->row.target, c->row.pool, &budget);
 	}
-}
-
-static uint32_t
-count_rested(const struct round *r, const struct pool *p)
-{
-	uint32_t n = 0;
-
-	for (unsigned i = 0; i < p->range_count && !p->by_kernel; i++)
-		for (unsigned port = p->ranges[i].first;
-		     port <= p->ranges[i].last; port++)
-			n += r->resting[port / 8] >> port % 8 & 1;
-	return n;
 }
 
 static uint32_t
@@ -147,7 +116,7 @@ bounded(uint64_t n)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-/* Those that the file has. Not counted, nothing of note cools. */
+/* Those that the file has. */
 static void
 sample_pools(struct round *r)
 {
@@ -158,13 +127,11 @@ sample_pools(struct round *r)
 		return;
 	for (size_t i = 0; i < s->config->egress_count; i++) {
 		unsigned id = s->pools[i];
-		const struct pool_sample *sample = &r->pools[id];
 
-		if (!ledger_get_pool(s->ledger, id, p))
-			continue;
-		alarms_pool(r->sampler->alarms, id, bounded(sample->cooling),
-		    bounded(sample->held + sample->cooling), count_rested(r, p),
-		    p->by_kernel ? 0 : p->ports);
+		if (ledger_get_pool(s->ledger, id, p))
+			alarms_pool(r->sampler->alarms, id,
+			    r->resting.pools[id].ports,
+			    p->by_kernel ? 0 : p->ports);
 	}
 	free(p);
 }
@@ -188,6 +155,29 @@ sample_workers(const struct sampler *s)
 	}
 }
 
+/* Those of workers that drain are beside what the others may hold. */
+static void
+sample_sessions(struct sampler *s)
+{
+	const struct shared *shared = s->setup->shared;
+	uint64_t sessions = 0, max = 0, full = 0;
+
+	for (unsigned id = 1; id <= LEDGER_WORKERS_MAX; id++) {
+		const struct stats *stats = &shared->stats[id];
+		uint64_t most = stats_get(&shared->max_sessions[id]);
+
+		full += stats_get(&stats->counters[STATS_SESSIONS_FULL]);
+		if (most == 0 || atomic_load(&shared->draining[id]))
+			continue;
+		max += most;
+		sessions += stats_get(&stats->sessions);
+	}
+	alarms_sessions(s->alarms, bounded(sessions), bounded(max),
+	    s->sampled && full != s->sessions_full);
+	s->sessions_full = full;
+	s->sampled = true;
+}
+
 static void
 sample_all(struct round *r, uint64_t now_ms)
 {
@@ -197,6 +187,7 @@ sample_all(struct round *r, uint64_t now_ms)
 	sample_targets(r);
 	sample_pools(r);
 	sample_workers(s);
+	sample_sessions(s);
 	alarms_end(s->alarms);
 }
 
@@ -219,10 +210,11 @@ sampler_round(struct sampler *s, uint64_t now_ms)
 	if (r == NULL)
 		return false;
 	r->sampler = s;
-	ledger_take_targets(s->setup->ledger, on_target, r);
+	r->no_memory = resting_read(&r->resting, s->setup->ledger, now_ms) != 0;
+	if (!r->no_memory)
+		ledger_take_targets(s->setup->ledger, on_target, r);
 	if (needs_count(r))
 		ledger_each_record(s->setup->ledger, now_ms, on_record, r);
-	ledger_each_resting(s->setup->ledger, now_ms, on_rest, r);
 	/* What is not sampled would be taken for gone. */
 	done = !r->no_memory;
 	if (done)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * sampler: rounds of samples for the alarms: targets, pools, workers. It counts
- * what cools only where that matters, and rests longer after a round that took
- * long.
+ * sampler: rounds of samples for the alarms: targets, pools, workers, sessions.
+ * It counts what cools only where that matters, and rests longer after a round
+ * that took long.
  */
 #ifndef FOURFOLD_SAMPLER_H
 #define FOURFOLD_SAMPLER_H
@@ -13,6 +13,8 @@
 struct sampler {
 	const struct observer_setup *setup;
 	struct alarms *alarms;
+	bool sampled;           /* there was a round */
+	uint64_t sessions_full; /* then: the counter, of all workers */
 	uint64_t rested_until_ms;
 };
 

@@ -28,6 +28,8 @@ struct shared {
 	/* By worker id: what it may hold; 0: there is no such worker. The
 	 * master's. */
 	_Atomic uint64_t max_sessions[LEDGER_WORKERS_MAX + 1];
+	/* By worker id: it accepts no more, whatever it may hold. */
+	_Atomic bool draining[LEDGER_WORKERS_MAX + 1];
 	struct board board; /* the observer's */
 };
 

@@ -152,30 +152,38 @@ pools_json(const struct view *v, const struct census *c, size_t addresses)
 	return all;
 }
 
+/* UINT64_MAX: never, or not known. What is full is so now, whatever the last
+ * sample was. */
+static uint64_t
+full_in_ms(const struct view *v, const struct census_target *t)
+{
+	if (census_used_percent(t) >= 100)
+		return 0;
+	if (v->alarms == NULL)
+		return UINT64_MAX;
+	return alarms_full_in_ms(v->alarms, &t->row.target, t->row.pool);
+}
+
 static json_t *
 target_json(const struct view *v, const struct census_target *t)
 {
 	const struct ledger_target_row *row = &t->row;
-	uint64_t full_in_ms = v->alarms == NULL ? UINT64_MAX
-						: alarms_full_in_ms(v->alarms,
-						      &row->target, row->pool);
-	uint32_t used = row->held + t->cooling;
+	uint64_t full_ms = full_in_ms(v, t);
 	char target[ADDR_TEXT_MAX];
 	json_t *o;
 
-	o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "target",
+	o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "target",
 	    addr_format(&row->target, target), "egress",
 	    view_pool(v, row->pool), "held", integer(row->held), "cooling",
 	    integer(t->cooling), "waiting", integer(row->waiting), "high_water",
-	    integer(row->high_water), "slots", integer(row->slots));
+	    integer(row->high_water), "rested", integer(t->rested), "slots",
+	    integer(row->slots));
 	json_object_set_new(o, "percent",
-	    row->slots == 0
-		? json_null()
-		: json_integer(integer(census_percent(used, row->slots))));
+	    row->slots == 0 ? json_null()
+			    : json_integer(integer(census_used_percent(t))));
 	json_object_set_new(o, "full_in_s",
-	    full_in_ms == UINT64_MAX
-		? json_null()
-		: json_integer(integer(full_in_ms / 1000)));
+	    full_ms == UINT64_MAX ? json_null()
+				  : json_integer(integer(full_ms / 1000)));
 	return o;
 }
 
@@ -215,7 +223,7 @@ alarm_json(const struct view *v, const struct board_entry *e)
 	if (e->kind == ALARM_DESCRIPTORS)
 		json_object_set_new(
 		    o, "worker", json_integer(integer(e->subject.id)));
-	else
+	else if (e->kind != ALARM_SESSIONS_FULL)
 		json_object_set_new(
 		    o, "egress", json_string(view_pool(v, e->subject.id)));
 	if (e->subject.target.family != ADDR_NONE)

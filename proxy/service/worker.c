@@ -212,6 +212,25 @@ accept_some(struct gate *g, unsigned limit)
 	}
 }
 
+/* Does none of us accept from its own sockets? */
+static bool
+nobody_accepts(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->setup->slots; i++)
+		if (atomic_load(&w->setup->attended[i]))
+			return false;
+	return true;
+}
+
+/* Of workers that are full at once, the last one at least sees the others. */
+static void
+became_full(struct worker *w)
+{
+	update_gates(w);
+	if (nobody_accepts(w))
+		stats_add(&w->env.stats->counters[STATS_SESSIONS_FULL], 1);
+}
+
 static void
 on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
@@ -221,7 +240,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	accept_some(g, ACCEPTS_PER_WAKEUP);
 	if (!has_room(g->worker))
-		update_gates(g->worker);
+		became_full(g->worker);
 }
 
 static void
@@ -252,6 +271,7 @@ static void
 drain(struct worker *w)
 {
 	w->draining = true;
+	atomic_store(&w->setup->shared->draining[w->setup->id], true);
 	close_gates(w);
 	if (w->env.count == 0)
 		loop_stop(&w->loop);

@@ -14,6 +14,7 @@
 #define STATS_COUNTERS(X)                                             \
 	X(ACCEPTED, "accepted")           /* clients */               \
 	X(ACCEPT_PAUSED, "accept_paused") /* out of descriptors */    \
+	X(SESSIONS_FULL, "sessions_full") /* no worker had room */    \
 	X(CONNECTS, "connects")           /* connect() calls */       \
 	X(TUPLES_TAKEN, "tuples_taken")   /* refused by the kernel */ \
 	X(PORTS_BLOCKED, "ports_blocked") /* by a stranger */         \

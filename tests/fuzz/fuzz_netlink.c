@@ -110,6 +110,7 @@ static void
 check_sockets(size_t size)
 {
 	struct strangers_ports ports;
+	const struct addr source = addr_v4(0, 2);
 	struct stranger one;
 	struct strangers s;
 	int error;
@@ -126,10 +127,12 @@ check_sockets(size_t size)
 		     s.items[i].state == STRANGER_LISTENS);
 	}
 	strangers_fini(&s);
-	error = strangers_find(2, UINT64_MAX, &one);
+	error = strangers_find(&source, true, UINT64_MAX, &one);
 	must(error <= 0);
-	if (error == 0)
+	if (error == 0) {
 		check_stranger(&one);
+		must(one.local.port == source.port);
+	}
 }
 
 /* ---- routes ---- */

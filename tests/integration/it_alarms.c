@@ -205,3 +205,43 @@ Test(alarms, a_pool_that_strangers_hold_is_told)
 	target_close(&s.target);
 	daemon_stop(s.daemon);
 }
+
+/* Four ports are another program's, six are in use: nothing is left. */
+Test(alarms, what_strangers_hold_is_not_counted_as_free)
+{
+	static struct scene s;
+	struct pair pairs[6];
+	int strangers[4], refused;
+	struct it_outcome o;
+
+	scene_open(&s);
+	for (uint16_t i = 0; i < ARRAY_LEN(strangers); i++) {
+		struct addr a = addr_v4(0, (uint16_t)(40000 + i));
+
+		strangers[i] = peer_bind(&a);
+	}
+	open_pairs(&s, pairs, 6, "127.0.0.1");
+	struct addr to = target_at(&s.target, "127.0.0.1");
+
+	cr_expect_eq(socks_try(&s.proxy, &to, &refused), 1);
+	daemon_wait_log(s.daemon, "event=alarm", "alarm=target_high",
+	    "state=begin", "used=6", "slots=6", "percent=100", s.words);
+	daemon_wait_log(s.daemon, "event=alarm", "alarm=target_exhausted",
+	    "state=begin", s.words);
+	json_t *status = ask_json(s.daemon, "status", "--json");
+
+	cr_expect_eq(ask_number(status, "targets.#0.percent"), 100);
+	cr_expect_eq(ask_number(status, "targets.#0.rested"), 4);
+	cr_expect_eq(ask_number(status, "targets.#0.slots"), 10);
+	cr_expect_eq(ask_number(status, "targets.#0.cooling"), 0);
+	cr_expect_eq(ask_number(status, "targets.#0.full_in_s"), 0);
+	json_decref(status);
+	ask(s.daemon, &o, "status");
+	cr_expect_not_null(
+	    strstr(o.out, "      6  100%      now\n"), "%s", o.out);
+	for (size_t i = 0; i < ARRAY_LEN(strangers); i++)
+		close(strangers[i]);
+	pair_reset_all(pairs, 6);
+	target_close(&s.target);
+	daemon_stop(s.daemon);
+}

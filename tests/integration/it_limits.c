@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ask.h"
 #include "daemon.h"
 #include "it.h"
 #include "peer.h"
@@ -71,6 +72,52 @@ Test(limits, clients_beyond_max_sessions_are_served_later_by_two_workers)
 {
 	serve_all(&(struct daemon_setup){
 	    .proxy = "workers = 2\nmax-sessions = 4\n" });
+}
+
+Test(limits, that_max_sessions_is_reached_is_told_once)
+{
+	struct daemon *d = daemon_start(&(struct daemon_setup){
+	    .proxy = "workers = 2\nmax-sessions = 4\n" });
+	struct addr proxy = daemon_address(d, "default");
+	struct target target;
+	struct pair pairs[4], later;
+	struct it_outcome o;
+
+	target_listen(&target);
+	struct addr to = target_at(&target, "127.0.0.1");
+
+	pair_open_all(pairs, 3, &proxy, &target, &to);
+	json_t *status = ask_json(d, "status", "--json");
+
+	cr_expect_eq(ask_number(status, "counters.sessions_full"), 0);
+	json_decref(status);
+	pair_open_all(pairs + 3, 1, &proxy, &target, &to);
+	daemon_wait_log(d, "level=warning", "event=alarm",
+	    "alarm=sessions_full", "state=begin", "sessions=4",
+	    "max_sessions=4", "percent=100");
+	status = ask_json(d, "status", "--json");
+	cr_expect_eq(ask_number(status, "counters.sessions_full"), 1);
+	cr_expect_str_eq(ask_text(status, "alarms.#0.alarm"), "sessions_full");
+	cr_expect_eq(ask_number(status, "alarms_begun.sessions_full"), 1);
+	json_decref(status);
+	ask(d, &o, "status");
+	cr_expect_not_null(
+	    strstr(o.out, "sessions_full  all workers"), "%s", o.out);
+	/* Whoever comes now is served when another one has left. */
+	int client = peer_connect(&proxy);
+
+	pair_reset(&pairs[0]);
+	pair_open_by(&later, client, &target, &to);
+	pair_exchange(&later, 1);
+	cr_expect_eq(daemon_count_log(d, "alarm=sessions_full"), 1);
+	pair_reset(&later);
+	pair_reset_all(pairs + 1, 3);
+	daemon_wait_log(d, "level=info", "event=alarm", "alarm=sessions_full",
+	    "state=end", "sessions=0");
+	cr_expect_eq(
+	    daemon_count_log(d, "alarm=sessions_full", "state=begin"), 1);
+	target_close(&target);
+	daemon_stop(d);
 }
 
 Test(limits, clients_beyond_the_descriptors_are_served_later)

@@ -68,6 +68,18 @@ expect_said(struct fixture *f, const char *said)
 	f->said[0] = '\0';
 }
 
+/* Nothing of it cools. */
+static void
+tell(struct fixture *f, const struct addr *target, unsigned pool, uint32_t used,
+    uint32_t slots, bool was_full)
+{
+	struct alarm_budget b = {
+		.slots = slots, .used = used, .was_full = was_full
+	};
+
+	alarms_target(f->a, target, pool, &b);
+}
+
 /* A round `ms` after the last, with one target in it. */
 static void
 sample(struct fixture *f, uint64_t ms, uint32_t used, uint32_t slots,
@@ -77,7 +89,7 @@ sample(struct fixture *f, uint64_t ms, uint32_t used, uint32_t slots,
 
 	f->now_ms += ms;
 	alarms_begin(f->a, f->now_ms);
-	alarms_target(f->a, &target, 3, used, slots, was_full);
+	tell(f, &target, 3, used, slots, was_full);
 	alarms_end(f->a);
 }
 
@@ -98,13 +110,15 @@ empty_round(struct fixture *f)
 	alarms_end(f->a);
 }
 
-/* Levels without a prediction, which is a matter of its own. */
+/* Levels without a prediction and without what cools, which are matters of
+ * their own. */
 static struct alarm_levels
 without_soon(void)
 {
 	struct alarm_levels levels = all_levels;
 
 	levels.exhaustion_ms = 0;
+	levels.cooling = 0;
 	return levels;
 }
 
@@ -157,7 +171,7 @@ Test(alarm, a_target_goes_up_and_down_through_all_levels)
 		expect_sample(&f, 700, 1000, "");
 	/* Five seconds after the first sample below. */
 	expect_sample(&f, 700, 1000, "-target_exhausted");
-	cr_expect(alarms_ignores(f.a, 700, 1000));
+	cr_expect(alarms_ignores(f.a, 700, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -194,7 +208,7 @@ Test(alarm, who_was_refused_between_two_samples_is_not_missed)
 	setup(&f);
 	sample(&f, SECOND, 10, 1000, true);
 	expect_said(&f, "+target_exhausted");
-	cr_expect_not(alarms_ignores(f.a, 0, 1000));
+	cr_expect_not(alarms_ignores(f.a, 0, 1000, 0));
 	sample(&f, SECOND, 10, 1000, false);
 	sample(&f, 4 * SECOND, 10, 1000, true);
 	sample(&f, SECOND, 10, 1000, false);
@@ -216,8 +230,8 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	/* All in use is what one port is for. */
 	for (uint32_t used = 0; used <= 7; used++)
 		expect_sample(&f, used, 7, "");
-	cr_expect(alarms_ignores(f.a, 7, 7));
-	cr_expect_not(alarms_ignores(f.a, 8, 8));
+	cr_expect(alarms_ignores(f.a, 7, 7, 0));
+	cr_expect_not(alarms_ignores(f.a, 8, 8, 0));
 	sample(&f, SECOND, 7, 7, true);
 	expect_said(&f, "+target_exhausted");
 	alarms_free(f.a);
@@ -225,6 +239,73 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	setup(&f);
 	expect_sample(&f, 7, 8, "+target_high");
 	expect_sample(&f, 6, 7, "-target_high");
+	alarms_free(f.a);
+}
+
+/* A round with a target of which some slots rest. */
+static void
+rested_sample(struct fixture *f, uint32_t used, uint32_t rested, uint32_t slots,
+    const char *said)
+{
+	struct alarm_budget b = {
+		.slots = slots, .rested = rested, .used = used
+	};
+	struct addr target = target_number(1);
+
+	f->now_ms += SECOND;
+	alarms_begin(f->a, f->now_ms);
+	alarms_target(f->a, &target, 3, &b);
+	alarms_end(f->a);
+	expect_said(f, said);
+}
+
+Test(alarm, what_strangers_hold_of_a_target_is_not_to_be_had)
+{
+	struct alarm_levels levels = without_soon();
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	rested_sample(&f, 4, 0, 10, "");
+	rested_sample(&f, 4, 4, 10, "");
+	rested_sample(&f, 5, 4, 10, "+target_high");
+	cr_expect_eq(f.last.of, 6);
+	rested_sample(&f, 6, 4, 10, "+target_critical +target_exhausted");
+	for (unsigned i = 0; i < 20; i++)
+		rested_sample(&f, 6, 4, 10, "");
+	/* They give them back. */
+	rested_sample(&f, 6, 0, 10, "-target_high -target_critical");
+	cr_expect(alarms_ignores(f.a, 6, 10, 0) == false);
+	for (unsigned i = 0; i < 4; i++)
+		rested_sample(&f, 6, 0, 10, "");
+	rested_sample(&f, 6, 0, 10, "-target_exhausted");
+	cr_expect(alarms_ignores(f.a, 6, 10, 0));
+	cr_expect_not(alarms_ignores(f.a, 6, 10, 4));
+	alarms_free(f.a);
+}
+
+Test(alarm, where_strangers_hold_all_it_is_told_to_who_asks)
+{
+	struct alarm_levels levels = without_soon();
+	struct addr target = target_number(1);
+	struct alarm_budget b = { .slots = 10, .rested = 10 };
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	/* A target that nobody wants is no news. */
+	rested_sample(&f, 0, 10, 10, "");
+	cr_expect(alarms_ignores(f.a, 0, 10, 10));
+	b.was_full = true;
+	alarms_begin(f.a, ++f.now_ms);
+	alarms_target(f.a, &target, 3, &b);
+	alarms_end(f.a);
+	expect_said(&f, "+target_exhausted");
+	cr_expect_eq(f.last.of, 0);
+	for (unsigned i = 0; i < 20; i++)
+		rested_sample(&f, 0, 10, 10, "");
+	rested_sample(&f, 0, 9, 10, "");
+	for (unsigned i = 0; i < 4; i++)
+		rested_sample(&f, 0, 9, 10, "");
+	rested_sample(&f, 0, 9, 10, "-target_exhausted");
 	alarms_free(f.a);
 }
 
@@ -238,12 +319,12 @@ Test(alarm, what_is_off_is_never_said)
 		expect_sample(&f, used, 1000, "");
 	f.now_ms += SECOND;
 	alarms_begin(f.a, f.now_ms);
-	alarms_pool(f.a, 1, 1000, 1000, 100, 100);
+	alarms_pool(f.a, 1, 100, 100);
 	alarms_worker(f.a, 1, 1000, 1000);
 	alarms_end(f.a);
 	expect_said(&f, "");
-	cr_expect(alarms_ignores(f.a, 999, 1000));
-	cr_expect_not(alarms_ignores(f.a, 1000, 1000));
+	cr_expect(alarms_ignores(f.a, 999, 1000, 0));
+	cr_expect_not(alarms_ignores(f.a, 1000, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -255,21 +336,21 @@ Test(alarm, the_alarms_of_what_has_gone_away_end)
 
 	setup_with(&f, &levels);
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_target(f.a, &target, 1, 1000, 1000, true);
-	alarms_pool(f.a, 1, 900, 1000, 90, 100);
+	tell(&f, &target, 1, 1000, 1000, true);
+	alarms_pool(f.a, 1, 90, 100);
 	alarms_worker(f.a, 1, 95, 100);
 	alarms_end(f.a);
 	expect_said(&f, "+target_high +target_critical +target_exhausted "
-			"+pool_cooling +pool_strangers +descriptors");
+			"+pool_strangers +descriptors");
 	empty_round(&f);
 	expect_said(&f, "-target_high -target_critical -target_exhausted "
-			"-pool_cooling -pool_strangers -descriptors");
+			"-pool_strangers -descriptors");
 	cr_expect_eq(f.last.used, 0);
 	cr_expect_eq(f.last.of, 100);
 	cr_expect_eq(f.last.since_ms, f.now_ms - SECOND);
 	empty_round(&f);
 	expect_said(&f, "");
-	cr_expect(alarms_ignores(f.a, 0, 1000));
+	cr_expect(alarms_ignores(f.a, 0, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -283,12 +364,12 @@ Test(alarm, subjects_are_told_apart)
 	other.port++;
 	for (unsigned i = 0; i < 3; i++) {
 		alarms_begin(f.a, ++f.now_ms);
-		alarms_target(f.a, &one, 1, 80, 100, false);
-		alarms_target(f.a, &one, 2, 70, 100, false);
-		alarms_target(f.a, &two, 1, 80, 100, false);
-		alarms_target(f.a, &other, 1, 80, 100, false);
-		alarms_pool(f.a, 1, 0, 0, 50, 100);
-		alarms_pool(f.a, 2, 0, 0, 49, 100);
+		tell(&f, &one, 1, 80, 100, false);
+		tell(&f, &one, 2, 70, 100, false);
+		tell(&f, &two, 1, 80, 100, false);
+		tell(&f, &other, 1, 80, 100, false);
+		alarms_pool(f.a, 1, 50, 100);
+		alarms_pool(f.a, 2, 49, 100);
 		alarms_worker(f.a, 1, 90, 100);
 		alarms_worker(f.a, 2, 89, 100);
 		alarms_end(f.a);
@@ -304,48 +385,56 @@ Test(alarm, subjects_are_told_apart)
 
 /* A round with a pool of 1,000 ports alone. */
 static void
-pool_sample(struct fixture *f, uint32_t cooling, uint32_t in_use,
-    uint32_t rested, const char *said)
+pool_sample(struct fixture *f, uint32_t rested, const char *said)
 {
 	f->now_ms += SECOND;
 	alarms_begin(f->a, f->now_ms);
-	alarms_pool(f->a, 5, cooling, in_use, rested, 1000);
+	alarms_pool(f->a, 5, rested, 1000);
 	alarms_end(f->a);
 	expect_said(f, said);
 }
 
-Test(alarm, a_pool_cools_when_much_of_what_is_in_use_does)
+/* A round with a target of which so much is held and so much cools. */
+static void
+cooling_sample(struct fixture *f, uint32_t held, uint32_t cooling,
+    uint32_t slots, const char *said)
 {
-	struct fixture f;
+	struct alarm_budget b = {
+		.slots = slots, .used = held + cooling, .cooling = cooling
+	};
+	struct addr target = target_number(1);
 
-	setup(&f);
-	pool_sample(&f, 499, 1000, 0, "");
-	pool_sample(&f, 500, 1000, 0, "+pool_cooling");
-	pool_sample(&f, 5000, 9000, 0, "");
-	pool_sample(&f, 401, 1000, 0, "");
-	pool_sample(&f, 400, 1000, 0, "-pool_cooling");
-	/* A few that cool when all have gone home are none. */
-	pool_sample(&f, 99, 99, 0, "");
-	pool_sample(&f, 100, 100, 0, "+pool_cooling");
-	pool_sample(&f, 50, 50, 0, "");
-	pool_sample(&f, 49, 49, 0, "-pool_cooling");
-	pool_sample(&f, 0, 0, 0, "");
-	pool_sample(&f, 100, 100, 0, "+pool_cooling");
-	pool_sample(&f, 0, 0, 0, "-pool_cooling");
-	alarms_free(f.a);
+	f->now_ms += SECOND;
+	alarms_begin(f->a, f->now_ms);
+	alarms_target(f->a, &target, 3, &b);
+	alarms_end(f->a);
+	expect_said(f, said);
 }
 
-Test(alarm, a_pool_of_few_ports_cools_too)
+Test(alarm, a_target_cools_when_half_of_its_slots_do)
 {
+	struct alarm_levels levels = { .cooling = 50 };
 	struct fixture f;
 
-	setup(&f);
-	for (uint32_t in_use = 0; in_use < 10; in_use++) {
-		alarms_begin(f.a, ++f.now_ms);
-		alarms_pool(f.a, 1, in_use, in_use, 0, 4);
-		alarms_end(f.a);
-		expect_said(&f, in_use == 4 ? "+pool_cooling" : "");
+	setup_with(&f, &levels);
+	/* However little else of it is in use. */
+	cooling_sample(&f, 0, 1, 1000, "");
+	cooling_sample(&f, 0, 499, 1000, "");
+	cooling_sample(&f, 400, 499, 1000, "");
+	cooling_sample(&f, 0, 500, 1000, "+target_cooling");
+	cr_expect_eq(f.last.used, 500);
+	cr_expect_eq(f.last.of, 1000);
+	cr_expect_eq(f.last.full_in_ms, UINT64_MAX);
+	for (unsigned i = 0; i < 20; i++) {
+		cooling_sample(&f, 10, 510, 1000, "");
+		cooling_sample(&f, 300, 401, 1000, "");
 	}
+	cooling_sample(&f, 500, 400, 1000, "-target_cooling");
+	cr_expect_not(alarms_ignores(f.a, 500, 1000, 0));
+	cr_expect(alarms_ignores(f.a, 499, 1000, 0));
+	/* Each slot of a few is a large part. */
+	cooling_sample(&f, 0, 7, 7, "");
+	cooling_sample(&f, 3, 4, 8, "+target_cooling");
 	alarms_free(f.a);
 }
 
@@ -354,13 +443,13 @@ Test(alarm, strangers_in_half_the_ports_are_an_alarm)
 	struct fixture f;
 
 	setup(&f);
-	pool_sample(&f, 0, 0, 499, "");
-	pool_sample(&f, 0, 0, 500, "+pool_strangers");
-	pool_sample(&f, 0, 0, 1000, "");
-	pool_sample(&f, 0, 0, 401, "");
-	pool_sample(&f, 0, 0, 400, "-pool_strangers");
+	pool_sample(&f, 499, "");
+	pool_sample(&f, 500, "+pool_strangers");
+	pool_sample(&f, 1000, "");
+	pool_sample(&f, 401, "");
+	pool_sample(&f, 400, "-pool_strangers");
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_pool(f.a, 5, 0, 0, 0, 0);
+	alarms_pool(f.a, 5, 0, 0);
 	alarms_end(f.a);
 	expect_said(&f, "");
 	alarms_free(f.a);
@@ -387,6 +476,38 @@ Test(alarm, a_worker_runs_out_of_descriptors)
 	alarms_free(f.a);
 }
 
+Test(alarm, sessions_are_full_until_some_are_free_for_a_while)
+{
+	static const struct {
+		uint32_t sessions, max;
+		bool was_full;
+		const char *said;
+	} rounds[] = { { 99, 100, false, "" },
+		{ 100, 100, false, "+sessions_full" }, { 50, 100, false, "" },
+		{ 96, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, true, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "" },
+		{ 94, 100, false, "" }, { 94, 100, false, "-sessions_full" },
+		{ 99, 100, false, "" }, { 10, 100, true, "+sessions_full" },
+		{ 0, 0, false, "" } };
+	struct alarm_levels off = { 0 };
+	struct fixture f;
+
+	setup_with(&f, &off);
+	for (unsigned i = 0; i < ARRAY_LEN(rounds); i++) {
+		f.now_ms += SECOND;
+		alarms_begin(f.a, f.now_ms);
+		alarms_sessions(
+		    f.a, rounds[i].sessions, rounds[i].max, rounds[i].was_full);
+		alarms_end(f.a);
+		expect_said(&f, rounds[i].said);
+	}
+	cr_expect_eq(f.last.subject.id, 0);
+	cr_expect_eq(f.last.subject.target.family, ADDR_NONE);
+	alarms_free(f.a);
+}
+
 Test(alarm, a_low_level_ends_at_its_half)
 {
 	struct alarm_levels levels = { .descriptors = 6, .strangers = 1 };
@@ -396,17 +517,17 @@ Test(alarm, a_low_level_ends_at_its_half)
 	for (unsigned i = 0; i < 2; i++) {
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 60, 1000);
-		alarms_pool(f.a, 1, 0, 0, 10, 1000);
+		alarms_pool(f.a, 1, 10, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "+descriptors +pool_strangers");
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 31, 1000);
-		alarms_pool(f.a, 1, 0, 0, 1, 1000);
+		alarms_pool(f.a, 1, 1, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "");
 		alarms_begin(f.a, ++f.now_ms);
 		alarms_worker(f.a, 1, 30, 1000);
-		alarms_pool(f.a, 1, 0, 0, 0, 1000);
+		alarms_pool(f.a, 1, 0, 1000);
 		alarms_end(f.a);
 		expect_said(&f, "-descriptors -pool_strangers");
 	}
@@ -492,6 +613,76 @@ Test(alarm, growth_that_stops_ends_the_alarm)
 	for (unsigned i = 0; i < 20; i++)
 		sample(&f, SECOND, 500, 1000, false);
 	expect_said(&f, "");
+	cr_expect_eq(full_in(&f), UINT64_MAX);
+	alarms_free(f.a);
+}
+
+Test(alarm, what_falls_is_not_going_to_be_full)
+{
+	struct alarm_levels levels = { .exhaustion_ms = 60 * SECOND };
+	struct fixture f;
+
+	setup_with(&f, &levels);
+	for (uint32_t used = 0; used <= 60; used += 10)
+		sample(&f, SECOND, used, 100, false);
+	expect_said(&f, "+target_soon");
+	cr_expect_eq(full_in(&f), 4 * SECOND);
+	/* Two a second less: known with the second sample, and the alarm ends
+	 * when it is certain. */
+	for (unsigned i = 1; i <= 20; i++) {
+		sample(&f, SECOND, 60 - 2 * i, 100, false);
+		expect_said(&f, i == 6 ? "-target_soon" : "");
+		if (i >= 2)
+			cr_expect_eq(full_in(&f), UINT64_MAX, "%u", i);
+	}
+	/* It grows again. */
+	for (uint32_t used = 20; used < 90; used += 10)
+		sample(&f, SECOND, used, 100, false);
+	expect_said(&f, "+target_soon");
+	cr_expect_eq(full_in(&f) != UINT64_MAX, true);
+	alarms_free(f.a);
+}
+
+Test(alarm, growth_that_sways_is_told_once)
+{
+	struct alarm_levels levels = { .exhaustion_ms = 60 * SECOND };
+
+	for (uint32_t sway = 0; sway <= 24; sway += 4) {
+		unsigned samples = 0, without = 0;
+		uint32_t seed = 1;
+		struct fixture f;
+
+		setup_with(&f, &levels);
+		for (uint32_t used = 300; used < 970; used += 4) {
+			seed = seed * 1103515245 + 12345;
+			sample(&f, SECOND, used + (seed >> 16) % (sway + 1),
+			    1000, false);
+			samples += f.events > 0;
+			without += f.events > 0 && full_in(&f) == UINT64_MAX;
+		}
+		cr_expect_str_eq(
+		    f.said, "+target_soon", "%u: %s", sway, f.said);
+		/* Nor does the prediction come and go. */
+		cr_expect(samples > 20 && without * 10 < samples,
+		    "%u: %u of %u", sway, without, samples);
+		alarms_free(f.a);
+	}
+}
+
+Test(alarm, what_is_full_is_full_now)
+{
+	struct fixture f;
+
+	setup(&f);
+	sample(&f, SECOND, 1000, 1000, false);
+	cr_expect_eq(full_in(&f), 0);
+	cr_expect_eq(f.last.full_in_ms, 0);
+	/* However it has come to be so, and for however long. */
+	for (unsigned i = 0; i < 40; i++) {
+		sample(&f, SECOND, 1000, 1000, i % 3 == 0);
+		cr_expect_eq(full_in(&f), 0);
+	}
+	sample(&f, SECOND, 999, 1000, false);
 	cr_expect_eq(full_in(&f), UINT64_MAX);
 	alarms_free(f.a);
 }
@@ -639,7 +830,7 @@ Test(alarm, what_is_active_is_told_as_it_began)
 	began_ms = ++f.now_ms;
 	for (uint32_t used = 82; used < 90; used++) {
 		alarms_begin(f.a, f.now_ms);
-		alarms_target(f.a, &target, 1, used, 100, false);
+		tell(&f, &target, 1, used, 100, false);
 		alarms_worker(f.a, 1, 99, 100);
 		alarms_end(f.a);
 		f.now_ms += SECOND;
@@ -658,14 +849,14 @@ Test(alarm, who_would_have_to_count_may_leave_out_what_is_far_from_all)
 	struct fixture f;
 
 	setup(&f);
-	cr_expect(alarms_ignores(f.a, 0, 0));
-	cr_expect(alarms_ignores(f.a, 1000, 0));
-	cr_expect(alarms_ignores(f.a, 199, 1000));
-	cr_expect_not(alarms_ignores(f.a, 200, 1000));
+	cr_expect(alarms_ignores(f.a, 0, 0, 0));
+	cr_expect(alarms_ignores(f.a, 1000, 0, 0));
+	cr_expect(alarms_ignores(f.a, 199, 1000, 0));
+	cr_expect_not(alarms_ignores(f.a, 200, 1000, 0));
 	expect_sample(&f, 800, 1000, "+target_high");
-	cr_expect_not(alarms_ignores(f.a, 0, 1000));
+	cr_expect_not(alarms_ignores(f.a, 0, 1000, 0));
 	expect_sample(&f, 700, 1000, "-target_high");
-	cr_expect(alarms_ignores(f.a, 199, 1000));
+	cr_expect(alarms_ignores(f.a, 199, 1000, 0));
 	alarms_free(f.a);
 }
 
@@ -678,7 +869,7 @@ sample_many(struct fixture *f, uint32_t count, uint32_t used)
 	for (uint32_t i = 0; i < count; i++) {
 		struct addr target = target_number(i);
 
-		alarms_target(f->a, &target, 1, used, 1000, false);
+		tell(f, &target, 1, used, 1000, false);
 	}
 	alarms_end(f->a);
 }
@@ -693,7 +884,7 @@ Test(alarm, the_targets_remembered_have_an_end, .timeout = 60)
 	/* Those that are far from all levels are not among them. */
 	sample_many(&f, 70000, 799);
 	alarms_begin(f.a, ++f.now_ms);
-	alarms_target(f.a, &last, 1, 900, 1000, false);
+	tell(&f, &last, 1, 900, 1000, false);
 	alarms_end(f.a);
 	expect_said(&f, "+target_high");
 	sample_many(&f, 70000, 900);

@@ -139,19 +139,27 @@ Test(board, each_kind_says_what_its_numbers_are)
 		.of = 120,
 		.full_in_ms = UINT64_MAX };
 
-	e.kind = ALARM_POOL_COOLING;
+	e.kind = ALARM_TARGET_COOLING;
+	e.subject.target = addr_v4(UINT32_C(0xcb007109), 443);
 	tell(s, e, 0);
+	e.subject.target = (struct addr){ 0 };
 	e.kind = ALARM_POOL_STRANGERS;
 	tell(s, e, 0);
 	e.kind = ALARM_DESCRIPTORS;
 	tell(s, e, 0);
-	expect_line(s, "alarm=pool_cooling state=begin egress=main cooling=60 "
-		       "in_use=120 percent=50\n");
+	e.kind = ALARM_SESSIONS_FULL;
+	e.subject.id = 0;
+	tell(s, e, 0);
+	expect_line(s, "alarm=sessions_full state=begin sessions=60 "
+		       "max_sessions=120 percent=50\n");
+	expect_line(s, "alarm=target_cooling state=begin egress=main "
+		       "target=203.0.113.9:443 cooling=60 slots=120 "
+		       "percent=50\n");
 	expect_line(s, "alarm=pool_strangers state=begin egress=main "
 		       "rested=60 ports=120 percent=50\n");
 	expect_line(s, "alarm=descriptors state=begin worker=1 used=60 "
 		       "limit=120 percent=50\n");
-	cr_expect_eq(active(s), 3);
+	cr_expect_eq(active(s), 4);
 	scene_free(s);
 }
 

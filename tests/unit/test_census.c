@@ -158,6 +158,37 @@ Test(census, a_port_that_rests_is_not_free_on_any_address)
 	census_fini(&c);
 }
 
+Test(census, what_rests_is_no_part_of_what_a_target_can_have)
+{
+	struct ledger *l = two_addresses();
+	struct census c;
+
+	/* One of them is held from before, one cooled; on two addresses. */
+	lease(l, 3, "198.51.100.1:80", 1);
+	cool(l, 3, "198.51.100.1:80", 1);
+	for (uint16_t port = 100; port < 104; port++)
+		ledger_rest_port(l, port, NOW - 1, NOW + 1000);
+	lease(l, 3, "198.51.100.1:80", 10);
+	lease(l, 3, "198.51.100.2:80", 9);
+	c = take(l, 20);
+	cr_expect_eq(c.cooling, 0);
+	cr_expect_eq(c.top[0].row.held, 11);
+	cr_expect_eq(c.top[0].cooling, 0);
+	cr_expect_eq(c.top[0].row.slots, 20);
+	cr_expect_eq(c.top[0].rested, 7);
+	cr_expect_eq(census_used_percent(&c.top[0]), 84);
+	cr_expect_eq(c.top[1].rested, 8);
+	cr_expect_eq(census_used_percent(&c.top[1]), 75);
+	census_fini(&c);
+	/* Of all ports, and what is held still counts. */
+	for (uint16_t port = 104; port < 110; port++)
+		ledger_rest_port(l, port, NOW - 1, NOW + 1000);
+	c = take(l, 20);
+	cr_expect_eq(c.top[0].rested, 9);
+	cr_expect_eq(census_used_percent(&c.top[0]), 100);
+	census_fini(&c);
+}
+
 Test(census, the_most_used_targets_are_on_top)
 {
 	struct ledger *l = two_addresses();
@@ -262,6 +293,7 @@ Test(census, where_the_kernel_chooses_nothing_is_said_to_be_free)
 	cr_expect_eq(c.addresses[0].slots + c.addresses[0].free, 0);
 	cr_expect_eq(c.pools[0].slots + c.pools[0].free, 0);
 	cr_expect_eq(c.top[0].row.slots, 0);
+	cr_expect_eq(census_used_percent(&c.top[0]), 0);
 	census_fini(&c);
 }
 

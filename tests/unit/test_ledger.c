@@ -440,7 +440,6 @@ Test(ledger, a_port_that_rests_is_not_leased_towards_any_target)
 	ledger_return(l, &b, LEDGER_LONG, NOW);
 	expect_full(l, TARGET, NOW + 4999);
 	expect_lease(l, TARGET, NOW + 5001, "192.0.2.1:100");
-	cr_expect(ledger_rest_port(l, 100, NOW + 5001, NOW + 9000));
 	fixture_check(l);
 }
 
@@ -515,6 +514,27 @@ Test(ledger, every_slot_that_rested_is_found_again)
 		cr_expect_eq(take_all(l, NOW + 60000), 15);
 		fixture_check(l);
 	}
+}
+
+Test(ledger, a_port_that_rests_again_soon_is_told_of_once)
+{
+	struct ledger *l = small();
+	uint64_t ended = NOW + 1000;
+
+	cr_expect(ledger_rest_port(l, 100, NOW, ended));
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t again = ended + LEDGER_REST_TIMES * 1000 - 1;
+
+		cr_expect(!ledger_rest_port(l, 100, again, again + 1000));
+		ended = again + 1000;
+	}
+	/* Another port is another matter; so is this one when it was free. */
+	cr_expect(ledger_rest_port(l, 101, ended, ended + 1000));
+	ended += LEDGER_REST_TIMES * 1000;
+	cr_expect(ledger_rest_port(l, 100, ended, ended + 1000));
+	/* A shorter rest does not end the one that goes on. */
+	cr_expect(!ledger_rest_port(l, 100, ended, ended + 500));
+	expect_lease(l, TARGET, ended + 900, "192.0.2.1:101");
 }
 
 Test(ledger, where_the_kernel_chooses_a_lease_has_no_port_and_no_limit)

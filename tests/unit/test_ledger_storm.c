@@ -248,6 +248,15 @@ look_at_rests(struct storm *s, uint64_t rests[PORTS])
 }
 
 static void
+raise_to(_Atomic uint64_t *a, uint64_t value)
+{
+	uint64_t old = atomic_load(a);
+
+	while (old < value && !atomic_compare_exchange_weak(a, &old, value))
+		;
+}
+
+static void
 count_refusal(struct storm *s, int error)
 {
 	if (error == -EDQUOT)
@@ -366,11 +375,11 @@ do_the_rest(struct worker *w, uint64_t now_ms)
 		unsigned port = pick(&w->seed, PORTS);
 		uint64_t until = now_ms + 1 + pick(&w->seed, 20000);
 
-		if (ledger_rest_port(
-			s->l, (uint16_t)(FIRST_PORT + port), now_ms, until)) {
-			s->rests_until[port] = until;
-			s->rests++;
-		}
+		/* Two may do so at a time; the later end stands. */
+		ledger_rest_port(
+		    s->l, (uint16_t)(FIRST_PORT + port), now_ms, until);
+		raise_to(&s->rests_until[port], until);
+		s->rests++;
 	}
 	s->slates[w->number].waiting = w->waiting;
 }

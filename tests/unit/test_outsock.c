@@ -432,6 +432,14 @@ port_is_blocked(void)
 	must(open_to(b, &other, &o) == 0);
 	must(is_source(&o, "127.0.0.1:40001"));
 	must(b->e.ports_blocked == 1 && b->e.connects == 3);
+	/* Blocked still: that is known. */
+	other = listening("127.0.0.4:80");
+	outsock_init(&o);
+	must(outsock_open(&o, &b->e, 0, &other.addr, &b->holder,
+		 NOW_MS + 61 * 1000) == 0);
+	must(is_source(&o, "127.0.0.1:40001"));
+	must(b->e.ports_blocked == 2);
+	must(times_logged(b, "event=port_blocked") == 1);
 	close(stranger.listener);
 	outsock_close(&o, &b->e, OUTSOCK_RESET, NOW_MS);
 	outsock_init(&o);

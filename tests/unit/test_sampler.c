@@ -55,7 +55,6 @@ scene_new(unsigned ports)
 	s->config.listen_count = 1;
 	s->config.egresses = &s->egress;
 	s->config.egress_count = 1;
-	s->config.alarms.cooling = 50;
 	s->setup = (struct observer_setup){ .config = &s->config,
 		.ledger = s->ledger,
 		.shared = s->shared,
@@ -136,7 +135,6 @@ Test(sampler, what_cools_of_a_target_counts_and_what_can_be_had_does_not)
 	struct ledger_lease leases[90];
 	struct scene *s = scene_new(100);
 
-	s->config.alarms.cooling = 0; /* so that only the target asks */
 	hold(s, "203.0.113.9:443", 90, leases);
 	for (unsigned i = 0; i < 30; i++)
 		ledger_return(s->ledger, &leases[i],
@@ -177,26 +175,91 @@ Test(sampler, a_lease_that_was_not_to_be_had_is_told_once)
 	scene_free(s);
 }
 
-Test(sampler, a_pool_that_mostly_cools_is_told)
+Test(sampler, short_sessions_to_many_targets_are_no_alarm)
+{
+	struct scene *s = scene_new(1000);
+	struct ledger_lease lease;
+
+	for (unsigned t = 0; t < 200; t++) {
+		char target[64];
+
+		snprintf(target, sizeof(target), "203.0.113.%u:443", t);
+		hold(s, target, 1, &lease);
+		ledger_return(s->ledger, &lease, LEDGER_LONG, NOW);
+	}
+	sample(s, NOW);
+	cr_expect_eq(s->count, 0);
+	scene_free(s);
+}
+
+Test(sampler, a_target_of_which_half_the_slots_cool_is_told)
 {
 	struct ledger_lease leases[50];
 	struct scene *s = scene_new(100);
 
-	for (unsigned t = 0; t < 4; t++) {
-		char target[64];
-
-		snprintf(target, sizeof(target), "203.0.113.%u:443", t);
-		hold(s, target, 50, leases);
-		for (unsigned i = 0; i < 26; i++)
-			ledger_return(s->ledger, &leases[i], LEDGER_LONG, NOW);
-	}
+	hold(s, "203.0.113.8:443", 50, NULL);
+	hold(s, "203.0.113.9:443", 50, leases);
+	for (unsigned i = 0; i < 49; i++)
+		ledger_return(s->ledger, &leases[i], LEDGER_LONG, NOW);
 	sample(s, NOW);
-	cr_expect_eq(only_event(s)->kind, ALARM_POOL_COOLING);
-	cr_expect_eq(s->events[0].used, 104);
-	cr_expect_eq(s->events[0].of, 200);
+	cr_expect_eq(s->count, 0);
+	ledger_return(s->ledger, &leases[49], LEDGER_LONG, NOW);
+	sample(s, NOW + 1000);
+	cr_expect_eq(only_event(s)->kind, ALARM_TARGET_COOLING);
+	cr_expect_eq(s->events[0].subject.target.ip[3], 9);
+	cr_expect_eq(s->events[0].used, 50);
+	cr_expect_eq(s->events[0].of, 100);
 	sample(s, NOW + LEDGER_LONG_MS);
 	cr_expect_eq(s->count, 2);
 	cr_expect_not(s->events[1].begins);
+	scene_free(s);
+}
+
+Test(sampler, what_rests_does_not_cool)
+{
+	struct ledger_lease leases[16];
+	struct scene *s = scene_new(16);
+
+	/* As outsock does with what a stranger holds. */
+	hold(s, "203.0.113.9:443", 16, leases);
+	for (unsigned i = 0; i < 8; i++) {
+		ledger_rest_port(
+		    s->ledger, leases[i].source.port, NOW, NOW + 60000);
+		ledger_return(s->ledger, &leases[i], LEDGER_BRIEF, NOW);
+	}
+	sample(s, NOW);
+	for (unsigned i = 0; i < s->count; i++)
+		cr_expect_neq(s->events[i].kind, ALARM_TARGET_COOLING);
+	scene_free(s);
+}
+
+Test(sampler, what_strangers_hold_is_no_part_of_a_targets_slots)
+{
+	struct ledger_lease leases[8];
+	struct scene *s = scene_new(10);
+	struct pool p = fixture_pool("192.0.2.1", 1000, 1009);
+
+	/* Two addresses, of which a stranger takes two ports: 16 are left, and
+	 * one that is held from before. */
+	fixture_add(&p, "192.0.2.2");
+	cr_assert_eq(ledger_set_pool(s->ledger, 2, &p), 0);
+	hold(s, "203.0.113.9:443", 1, NULL);
+	ledger_rest_port(s->ledger, 1000, NOW, NOW + 60000);
+	ledger_rest_port(s->ledger, 1001, NOW, NOW + 60000);
+	hold(s, "203.0.113.9:443", 8, leases);
+	hold(s, "203.0.113.9:443", 4, NULL);
+	sample(s, NOW);
+	cr_expect_eq(s->count, 0);
+	hold(s, "203.0.113.9:443", 1, NULL);
+	sample(s, NOW + 1000);
+	cr_expect_eq(only_event(s)->kind, ALARM_TARGET_HIGH);
+	cr_expect_eq(s->events[0].used, 14);
+	cr_expect_eq(s->events[0].of, 17);
+	hold(s, "203.0.113.9:443", 3, NULL);
+	sample(s, NOW + 2000);
+	cr_expect_eq(s->count, 3);
+	cr_expect_eq(s->events[2].kind, ALARM_TARGET_EXHAUSTED);
+	cr_expect_eq(s->events[2].used, 17);
 	scene_free(s);
 }
 
@@ -219,7 +282,7 @@ Test(sampler, a_worker_that_has_few_descriptors_left_is_told)
 {
 	struct scene *s = scene_new(10);
 
-	stats_set(&s->shared->max_sessions[7], 400);
+	stats_set(&s->shared->max_sessions[7], 401);
 	stats_set(&s->shared->stats[7].sessions, 10);
 	stats_set(&s->shared->stats[8].sessions, 400); /* not there */
 	sample(s, NOW);
@@ -233,6 +296,41 @@ Test(sampler, a_worker_that_has_few_descriptors_left_is_told)
 	stats_set(&s->shared->max_sessions[7], 0);
 	sample(s, NOW + 2000);
 	cr_expect_eq(s->count, 2);
+	scene_free(s);
+}
+
+Test(sampler, that_no_worker_has_room_is_told)
+{
+	struct scene *s = scene_new(10);
+	struct stats *stats = s->shared->stats;
+
+	/* What was before the first round is no news. */
+	stats_set(&stats[9].counters[STATS_SESSIONS_FULL], 5);
+	stats_set(&s->shared->max_sessions[1], 3);
+	stats_set(&s->shared->max_sessions[2], 2);
+	stats_set(&stats[1].sessions, 3);
+	/* One that drains has its own, and does not count. */
+	stats_set(&s->shared->max_sessions[3], 5);
+	stats_set(&stats[3].sessions, 4);
+	s->shared->draining[3] = true;
+	sample(s, NOW);
+	cr_expect_eq(s->count, 0);
+	stats_set(&stats[2].sessions, 2);
+	sample(s, NOW + 1000);
+	cr_expect_eq(only_event(s)->kind, ALARM_SESSIONS_FULL);
+	cr_expect_eq(s->events[0].used, 5);
+	cr_expect_eq(s->events[0].of, 5);
+	stats_set(&stats[1].sessions, 0);
+	sample(s, NOW + 2000);
+	sample(s, NOW + 7000);
+	cr_expect_eq(s->count, 2);
+	cr_expect_not(s->events[1].begins);
+	/* Full between two rounds. */
+	stats_add(&stats[2].counters[STATS_SESSIONS_FULL], 1);
+	sample(s, NOW + 8000);
+	cr_expect_eq(s->count, 3);
+	cr_expect(s->events[2].begins);
+	cr_expect_eq(s->events[2].used, 2);
 	scene_free(s);
 }
 

@@ -295,13 +295,22 @@ bind_to(const char *text)
 	return addr_parse(text, &a) == 0 ? peer_try_bind(&a) : -EINVAL;
 }
 
+/* On whatever address. */
+static int
+find(uint16_t port, uint64_t look_max, struct stranger *out)
+{
+	struct addr source = addr_v4(0, port);
+
+	return strangers_find(&source, true, look_max, out);
+}
+
 static bool
 is_found(uint16_t port, enum stranger_state state, const char *local)
 {
 	struct stranger s;
 	char text[ADDR_TEXT_MAX];
 
-	return strangers_find(port, UINT64_MAX, &s) == 0 && s.state == state &&
+	return find(port, UINT64_MAX, &s) == 0 && s.state == state &&
 	       s.uid == geteuid() && s.local.port == port &&
 	       strcmp(addr_format(&s.local, text), local) == 0;
 }
@@ -333,7 +342,7 @@ listeners_are_found(void)
 		return 2;
 	if (!is_found(40001, STRANGER_LISTENS, "[::]:40001"))
 		return 3;
-	return strangers_find(40002, UINT64_MAX, &s) == -ENOENT ? 0 : 4;
+	return find(40002, UINT64_MAX, &s) == -ENOENT ? 0 : 4;
 }
 
 Test(strangers, one_that_listens_is_found)
@@ -428,14 +437,14 @@ bound_ones_are_found(void)
 	struct stranger found;
 	struct strangers s;
 	int fd = bind_to("127.0.0.1:40000");
-	int error = fd < 0 ? fd : strangers_find(40000, UINT64_MAX, &found);
+	int error = fd < 0 ? fd : find(40000, UINT64_MAX, &found);
 
 	if (error == -ENOENT)
 		return 1;
 	if (!is_found(40000, STRANGER_BOUND, "127.0.0.1:40000"))
 		return 2;
 	/* Not at any price. */
-	if (strangers_find(40000, 0, &found) != -ENOENT)
+	if (find(40000, 0, &found) != -ENOENT)
 		return 5;
 	one_port(&ports, 40000);
 	strangers_init(&s);
@@ -452,6 +461,73 @@ bound_ones_are_found(void)
 Test(strangers, one_that_is_only_bound_is_found)
 {
 	int result = netns_run(wide_range, bound_ones_are_found);
+
+	if (result == NETNS_NONE)
+		cr_skip_test("no network namespace (or no ip) to be had here");
+	if (result == 1)
+		cr_skip_test("this kernel does not show bound sockets");
+	cr_expect_eq(result, 0, "check %d did not hold", result);
+}
+
+static bool
+is_named(const char *source, bool anywhere, const char *local)
+{
+	struct stranger s;
+	struct addr a;
+	char text[ADDR_TEXT_MAX];
+	int error;
+
+	if (addr_parse(source, &a) != 0)
+		return false;
+	error = strangers_find(&a, anywhere, UINT64_MAX, &s);
+	if (local == NULL)
+		return error == -ENOENT;
+	return error == 0 && strcmp(addr_format(&s.local, text), local) == 0;
+}
+
+/* 1 when this kernel does not show bound sockets. */
+static int
+others_are_innocent(void)
+{
+	struct stranger found;
+	char text[ADDR_TEXT_MAX];
+
+	/* On other ports. */
+	for (uint16_t port = 22200; port < 22264; port++) {
+		struct addr a = addr_v4(0x7f000009, port);
+
+		if (peer_try_bind(&a) < 0)
+			return 2;
+	}
+	if (!is_named("127.0.0.2:40000", true, NULL) ||
+	    bind_to("127.0.0.9:40000") < 0)
+		return 3;
+	if (find(40000, UINT64_MAX, &found) == -ENOENT)
+		return 1;
+	if (strcmp(addr_format(&found.local, text), "127.0.0.9:40000") != 0)
+		return 4;
+	/* On another address, which matters to some. */
+	if (!is_named("127.0.0.2:40000", true, "127.0.0.9:40000") ||
+	    !is_named("127.0.0.2:40000", false, NULL))
+		return 5;
+	/* Here comes first. */
+	if (bind_to("127.0.0.2:40000") < 0 ||
+	    !is_named("127.0.0.2:40000", true, "127.0.0.2:40000") ||
+	    !is_named("127.0.0.9:40000", true, "127.0.0.9:40000") ||
+	    !is_named("127.0.0.2:40000", false, "127.0.0.2:40000"))
+		return 6;
+	if (bind_to("[::]:40001") < 0 ||
+	    !is_named("127.0.0.2:40001", false, "[::]:40001") ||
+	    bind_to("0.0.0.0:40002") < 0 ||
+	    !is_named("127.0.0.2:40002", false, "0.0.0.0:40002") ||
+	    !is_named("[::1]:40002", false, NULL))
+		return 7;
+	return 0;
+}
+
+Test(strangers, whoever_is_on_another_port_is_innocent)
+{
+	int result = netns_run(wide_range, others_are_innocent);
 
 	if (result == NETNS_NONE)
 		cr_skip_test("no network namespace (or no ip) to be had here");
@@ -503,11 +579,11 @@ connected_ones_are_found(void)
 	if (connect(bound, (struct sockaddr *)&ss, len) != 0)
 		return 2;
 	/* It might be one of our own sessions. */
-	if (strangers_find(40000, UINT64_MAX, &s) != -ENOENT)
+	if (find(40000, UINT64_MAX, &s) != -ENOENT)
 		return 3;
 	if (seteuid(1234) != 0)
 		return 1;
-	int error = strangers_find(40000, UINT64_MAX, &s);
+	int error = find(40000, UINT64_MAX, &s);
 
 	return error == 0 && s.state == STRANGER_CONNECTED && s.uid == 0 ? 0
 									 : 4;
