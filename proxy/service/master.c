@@ -172,7 +172,8 @@ static int
 make_quota(struct master *m, uint64_t sessions)
 {
 	uint8_t key[QUOTA_KEY_BYTES];
-	uint64_t subjects = 2 * sessions;
+	/* A client and a user for each; a reload may raise max-sessions. */
+	uint64_t subjects = 2 * LEDGER_FACTOR * sessions;
 
 	if (subjects > UINT32_MAX / 4)
 		subjects = UINT32_MAX / 4;

@@ -262,26 +262,22 @@ note_binds(struct reign_base *base, const struct pool *pool)
 int
 reign_put_pools(struct reign_base *base, struct reign *r, FILE *errors)
 {
+	struct ledger_new_pool pools[LEDGER_POOLS_MAX];
+	size_t count = r->snapshot.config->egress_count;
+	int error;
+
+	must(count <= ARRAY_LEN(pools));
 	put_users(base, r->snapshot.config);
-	for (size_t i = 0; i < r->snapshot.config->egress_count; i++) {
-		const struct pool *pool = &r->snapshot.pools[i];
-		struct pool now;
-		int error = 0;
-
-		/* What has not changed keeps its entries as they are. */
-		if (!ledger_get_pool(base->ledger, r->pools[i], &now) ||
-		    !pool_equal(&now, pool))
-			error =
-			    ledger_set_pool(base->ledger, r->pools[i], pool);
-
-		if (error != 0) {
-			fprintf(errors,
-			    "[egress %s] the table of source addresses is "
-			    "full: restart\n",
-			    pool->name);
-			return error;
-		}
-		note_binds(base, pool);
+	for (size_t i = 0; i < count; i++)
+		pools[i] = (struct ledger_new_pool){ r->pools[i],
+			&r->snapshot.pools[i] };
+	error = ledger_set_pools(base->ledger, pools, count);
+	if (error != 0) {
+		fputs(
+		    "the table of source addresses is full: restart\n", errors);
+		return error;
 	}
+	for (size_t i = 0; i < count; i++)
+		note_binds(base, pools[i].pool);
 	return 0;
 }
