@@ -264,7 +264,7 @@ claim(struct machine *m, struct queued *q)
 		must(!granted && q->ticket.cell == ticket.cell);
 		return;
 	}
-	must(error == 0 || error == -ENOENT);
+	must(error == 0 || error == -ENOENT || error == -ENOBUFS);
 	must(q->ticket.cell == LEDGER_EMPTY_LEASE);
 	m->stale_tickets[m->stale++ % STALE] = ticket;
 	if (error == 0) {
@@ -318,7 +318,11 @@ step_return_worker(struct machine *m)
 		if (q->ticket.cell == LEDGER_EMPTY_LEASE ||
 		    q->who.worker != worker)
 			continue;
-		count += ledger_is_granted(m->l, &q->ticket);
+		/* A grant, or that another one has the place. */
+		if (ledger_is_granted(m->l, &q->ticket)) {
+			claim(m, q);
+			continue;
+		}
 		m->stale_tickets[m->stale++ % STALE] = q->ticket;
 		q->ticket.cell = LEDGER_EMPTY_LEASE;
 	}
