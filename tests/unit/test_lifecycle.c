@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: ISC */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
@@ -62,6 +64,24 @@ Test(lifecycle, each_reason_has_its_label_and_reply)
 		cr_expect_str_eq(row->label, reasons[i].label);
 		cr_expect_eq(row->reply, reasons[i].reply, "%s", row->label);
 	}
+}
+
+/* Operators meet the reasons in the log, and look them up there. */
+Test(lifecycle, each_reason_is_in_the_readme)
+{
+	FILE *f = fopen(FOURFOLD_SOURCE_DIR "/README.md", "r");
+	char *text = calloc(1, 1 << 20);
+	char label[64];
+
+	cr_assert(f != NULL && text != NULL);
+	cr_assert_gt(fread(text, 1, (1 << 20) - 1, f), 0);
+	fclose(f);
+	for (int r = 0; r < CLOSE_REASON_COUNT; r++) {
+		snprintf(label, sizeof(label), "`%s`",
+		    close_row((enum close_reason)r)->label);
+		cr_expect_not_null(strstr(text, label), "%s", label);
+	}
+	free(text);
 }
 
 /* What an operator has to do something about stands out. */
