@@ -11,6 +11,8 @@
 
 /* The result must be looked at. */
 #define MUST_USE __attribute__((warn_unused_result))
+/* Of a function that is called rarely: it stays out of those that call it. */
+#define COLD __attribute__((cold, noinline))
 
 /* The function is like printf: argument `format` is the format. */
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))

@@ -400,7 +400,8 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
 	if (error != 0)
 		return error;
 	target_flag(ledger_target_at(h->l, n), TARGET_WAS_FULL, true);
-	error = shard_admit(h, n, p, tenant, now_ms);
+	if (pool_counts(p))
+		error = shard_admit(h, n, p, tenant, now_ms);
 	if (error == 0 || error == -EBUSY)
 		error = queue_has_room(h, n, tenant, queue) ? 0 : -ENOBUFS;
 	if (error == 0) {

@@ -89,6 +89,7 @@ record_cools_for_party(const struct record *r)
 void party_cools(struct hold *h, uint32_t target);
 
 /* The record has cooled for its party, which counts it no more. */
-void party_has_cooled(struct hold *h, struct record *r, const struct pool *p);
+COLD void party_has_cooled(
+    struct hold *h, struct record *r, const struct pool *p);
 
 #endif

@@ -68,6 +68,13 @@ lane_all_cooled(const struct hold *h, const struct target *t, uint64_t now_ms)
 	       ring_end(h, t->lane.list[LIST_LONG]) <= now_ms;
 }
 
+static inline bool
+any_port_rests(struct ledger *l, uint64_t now_ms)
+{
+	return atomic_load_explicit(&l->rest_until, memory_order_acquire) >
+	       now_ms;
+}
+
 /* Until when the port rests; 0: it does not. */
 static uint64_t
 port_rest(struct ledger *l, uint16_t port, uint64_t now_ms)
@@ -75,20 +82,16 @@ port_rest(struct ledger *l, uint16_t port, uint64_t now_ms)
 	_Atomic uint64_t *rest = ledger_at(l, l->rest_at);
 	uint64_t until;
 
-	if (atomic_load_explicit(&l->rest_until, memory_order_acquire) <=
-	    now_ms)
+	if (!any_port_rests(l, now_ms))
 		return 0;
 	until = atomic_load_explicit(&rest[port], memory_order_acquire);
 	return until > now_ms ? until : 0;
 }
 
 /* Does every port of the pool rest? */
-static bool
+static COLD bool
 all_ports_rest(struct ledger *l, const struct pool *p, uint64_t now_ms)
 {
-	if (atomic_load_explicit(&l->rest_until, memory_order_acquire) <=
-	    now_ms)
-		return false;
 	for (unsigned i = 0; i < p->range_count; i++) {
 		for (uint32_t port = p->ranges[i].first;
 		     port <= p->ranges[i].last; port++) {
@@ -100,7 +103,7 @@ all_ports_rest(struct ledger *l, const struct pool *p, uint64_t now_ms)
 }
 
 /* A slot without a record is passed over, as its port rests until then. */
-static void
+static COLD void
 note_passed(struct hold *h, uint64_t until_ms, uint64_t now_ms)
 {
 	if (until_ms < now_ms + PASSED_MS)
@@ -183,7 +186,7 @@ lane_put(struct hold *h, uint32_t target, struct lane *lane, uint32_t n)
 
 /* The slot's port rests: it may be had when that and its cooling are over, or a
  * little later, so that it can go to the end of the list. */
-static void
+static COLD void
 let_rest(const struct search *s, struct lane *lane, uint32_t n, uint64_t until)
 {
 	struct record *r = record_at(s->h, n);
@@ -441,7 +444,7 @@ lane_take(struct hold *h, uint32_t target, const struct pool *p,
 
 	if (p->by_kernel)
 		return take_kernel(&s, tenant, out);
-	if (all_ports_rest(h->l, p, now_ms))
+	if (any_port_rests(h->l, now_ms) && all_ports_rest(h->l, p, now_ms))
 		return -EADDRINUSE;
 	if (p->rules.sticky != POOL_STICKY_NONE)
 		return take_sticky(&s, tenant, out);

@@ -28,7 +28,7 @@ void lane_put(struct hold *h, uint32_t target, struct lane *lane, uint32_t n);
 
 /* In a pool that counts: what has cooled is for nobody any more, and hot.
  * False: nothing has. */
-bool lane_expire(
+COLD bool lane_expire(
     struct hold *h, uint32_t target, const struct pool *p, uint64_t now_ms);
 
 /* Have all of the target's slots cooled? */

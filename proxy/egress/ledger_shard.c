@@ -605,8 +605,6 @@ shard_admit(struct hold *h, uint32_t target, const struct pool *p,
 	struct party party;
 	int error;
 
-	if (!pool_counts(p))
-		return 0;
 	party_make(&party, p, tenant->client, tenant->user);
 	error = party_admit(h, target, &party);
 	if (error != 0 && lane_expire(h, target, p, now_ms))
@@ -618,8 +616,10 @@ int
 shard_take(struct hold *h, uint32_t target, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms, uint32_t *out)
 {
-	int error = shard_admit(h, target, p, tenant, now_ms);
+	int error = 0;
 
+	if (pool_counts(p))
+		error = shard_admit(h, target, p, tenant, now_ms);
 	return error != 0 ? error
 			  : lane_take(h, target, p, tenant, now_ms, out);
 }

@@ -101,7 +101,8 @@ void shard_leave_place(struct hold *h, uint32_t n);
 /* Puts it on the list when nothing is held and nobody waits, or ends it. */
 void shard_settle(struct hold *h, uint32_t n, uint64_t now_ms);
 
-/* May the tenant have one more slot of the target's? 0, -EDQUOT or -EBUSY. */
+/* In a pool that counts: may the tenant have one more slot of the target's? 0,
+ * -EDQUOT or -EBUSY. */
 MUST_USE int shard_admit(struct hold *h, uint32_t target, const struct pool *p,
     const struct tenant *tenant, uint64_t now_ms);
 
@@ -127,14 +128,14 @@ void shard_return(
     struct hold *h, uint32_t n, enum ledger_release how, uint64_t now_ms);
 
 /* Mends: makes all that is derived anew for the pools of `epoch`. */
-void shard_rebuild(struct hold *h, uint64_t epoch);
+COLD void shard_rebuild(struct hold *h, uint64_t epoch);
 
 /*
  * For when a target is full: slots that were passed over while their port
  * rested have no record, and are found again by making the shard anew, once
  * that rest is over; false, and not done, before. No target is in hand.
  */
-bool shard_recall(struct hold *h, uint64_t now_ms);
+COLD bool shard_recall(struct hold *h, uint64_t now_ms);
 
 /*
  * For when there is no memory: forgets which slots were in use, also of targets
