@@ -194,11 +194,14 @@ ledger_set_pools(
     struct ledger *l, const struct ledger_new_pool *pools, size_t count)
 {
 	uint64_t epoch = atomic_load(&l->epoch) + 1, written = 0;
+	uint32_t addresses = atomic_load(&l->address_count);
 	int error = 0;
 
 	for (size_t i = 0; i < count && error == 0; i++)
 		error = write_copy(l, &pools[i], &written);
 	publish_copies(l, written, error == 0 ? epoch : 0);
+	if (error != 0)
+		atomic_store(&l->address_count, addresses);
 	if (error != 0 || written == 0)
 		return error;
 	atomic_store(&l->epoch, epoch);
@@ -311,7 +314,7 @@ ledger_confirm(struct ledger *l, uint64_t pools, const struct addr *target,
 	if (pools == 0 || lease->source.port == 0 ||
 	    !is_reverse_leased(l, pools, &lease->source, target))
 		return true;
-	ledger_return(l, lease, LEDGER_BRIEF, now_ms);
+	ledger_return(l, lease, LEDGER_REFUSED, now_ms);
 	return false;
 }
 
@@ -394,7 +397,7 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
     struct ledger_ticket *ticket)
 {
 	const struct pool *p = shard_pool_of_key(h, k);
-	uint32_t n, cell = 0;
+	uint32_t n, cell = 0, victim = 0;
 	int error = shard_enter(h, k, target, now_ms, &n);
 
 	if (error != 0)
@@ -403,11 +406,14 @@ enqueue(struct hold *h, const struct ledger_key *k, const struct addr *target,
 	if (pool_counts(p))
 		error = shard_admit(h, n, p, tenant, now_ms);
 	if (error == 0 || error == -EBUSY)
-		error = queue_has_room(h, n, tenant, queue) ? 0 : -ENOBUFS;
+		error =
+		    queue_has_room(h, n, tenant, queue, &victim) ? 0 : -ENOBUFS;
 	if (error == 0) {
 		cell = queue_enter(h, n, tenant);
 		error = cell == 0 ? -ENFILE : -EINPROGRESS;
 	}
+	if (cell != 0 && victim != 0)
+		queue_displace(h, victim);
 	if (cell != 0) {
 		ticket->cell = cell;
 		ticket->gen = ledger_extra(h->l, cell)->wait.gen;

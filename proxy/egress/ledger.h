@@ -54,6 +54,8 @@ enum ledger_release {
 	LEDGER_LONG,     /* we closed first: cools LEDGER_LONG_MS */
 	LEDGER_REUSABLE, /* we closed first, but the kernel gives the tuple away
 			    after a while: see ledger_set_reuse_delay() */
+	LEDGER_REFUSED,  /* the kernel had it all the time: cools
+			    LEDGER_BRIEF_MS, and counts for nobody meanwhile */
 };
 
 /* Who has a lease; what `who`, `sessions` and the log say of it. */

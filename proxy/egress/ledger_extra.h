@@ -84,6 +84,15 @@ record_cools_for_party(const struct record *r)
 				     record_state(r) == RECORD_LONG);
 }
 
+/* Does any slot of the target cool for a party, or has cooled unnoticed? */
+static inline bool
+party_may_cool(const struct hold *h, uint32_t target)
+{
+	uint32_t desk = target_desk(ledger_target_at(h->l, target));
+
+	return desk != 0 && ledger_extra(h->l, desk)->key[1] != 0;
+}
+
 /* A slot of the target cools for a party from now on, which counts it still.
  * Without memory it is not counted. */
 void party_cools(struct hold *h, uint32_t target);

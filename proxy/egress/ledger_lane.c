@@ -390,6 +390,9 @@ take_sticky(const struct search *s, const struct tenant *tenant, uint32_t *out)
 		error = take_fresh(s, lane, first, s->pool->ports, out);
 		if (error != -EADDRINUSE)
 			return error;
+		/* First what may be had there: see shard_recall(). */
+		if (passed_is_due(s->h, s->now_ms))
+			return error;
 		at = at + 1 == count ? 0 : at + 1;
 	}
 	return -EADDRINUSE;

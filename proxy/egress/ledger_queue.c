@@ -162,11 +162,10 @@ grant_to(struct hold *h, uint32_t n, uint64_t now_ms)
 	return 0;
 }
 
-/* Takes the newest of a turn out of the queue; its worker is told. */
-static void
-displace(struct hold *h, const struct extra *turn)
+void
+queue_displace(struct hold *h, uint32_t turn)
 {
-	uint32_t n = extra_at(h, turn->turn.waiting)->link.prev;
+	uint32_t n = extra_at(h, extra_at(h, turn)->turn.waiting)->link.prev;
 	struct extra *e = extra_at(h, n);
 
 	queue_remove(h, n);
@@ -176,14 +175,15 @@ displace(struct hold *h, const struct extra *turn)
 }
 
 bool
-queue_has_room(struct hold *h, uint32_t target, const struct tenant *tenant,
-    uint32_t limit)
+queue_has_room(const struct hold *h, uint32_t target,
+    const struct tenant *tenant, uint32_t limit, uint32_t *victim)
 {
 	const struct extra *desk = desk_at(h, target);
 	uint32_t own, fair, n;
 	uint64_t key[2];
 	enum extra_state state;
 
+	*victim = 0;
 	if (queue_length(h, target) < limit)
 		return true;
 	state = turn_key(h, target, tenant->client, tenant->user, key);
@@ -198,7 +198,7 @@ queue_has_room(struct hold *h, uint32_t target, const struct tenant *tenant,
 		n = extra_at(h, n)->link.next;
 		must(n != desk->desk.turns);
 	}
-	displace(h, extra_at(h, n));
+	*victim = n;
 	return true;
 }
 

@@ -19,10 +19,13 @@ queue_length(const struct hold *h, uint32_t target)
 }
 
 /* May the tenant wait, where `limit` may? In a full queue a client that has
- * less than its fair share of the places is given one, of a client that has
- * more: that one's newest leaves. */
-bool queue_has_room(struct hold *h, uint32_t target,
-    const struct tenant *tenant, uint32_t limit);
+ * less than its fair share of the places is given one of a client that has
+ * more: `*victim` is that one's turn then, to be displaced, or 0. */
+bool queue_has_room(const struct hold *h, uint32_t target,
+    const struct tenant *tenant, uint32_t limit, uint32_t *victim);
+
+/* Takes the newest of a turn out of the queue; its worker is told. */
+void queue_displace(struct hold *h, uint32_t turn);
 
 /* Puts the tenant behind those of its client; its cell, or 0 without memory.
  * The target must not be idle. */

@@ -566,7 +566,7 @@ shard_rebuild(struct hold *h, uint64_t epoch)
 bool
 shard_recall(struct hold *h, uint64_t now_ms)
 {
-	if (h->s->passed_until == 0 || h->s->passed_until > now_ms)
+	if (!passed_is_due(h, now_ms))
 		return false;
 	shard_rebuild(h, h->s->epoch);
 	return true;

@@ -607,7 +607,10 @@ shard_admit(struct hold *h, uint32_t target, const struct pool *p,
 
 	party_make(&party, p, tenant->client, tenant->user);
 	error = party_admit(h, target, &party);
-	if (error != 0 && lane_expire(h, target, p, now_ms))
+	if (error == 0 || h->expired == target || !party_may_cool(h, target))
+		return error;
+	h->expired = target;
+	if (lane_expire(h, target, p, now_ms))
 		error = party_admit(h, target, &party);
 	return error;
 }
@@ -679,6 +682,7 @@ cooling_of(struct ledger *l, const struct pool *p, enum ledger_release how,
 		*state = RECORD_HOT;
 		return 0;
 	case LEDGER_BRIEF:
+	case LEDGER_REFUSED:
 		*state = RECORD_BRIEF;
 		return LEDGER_BRIEF_MS;
 	case LEDGER_LONG:
@@ -698,13 +702,14 @@ cooling_of(struct ledger *l, const struct pool *p, enum ledger_release how,
 	return p->rules.cooldown_ms;
 }
 
-/* Puts the slot of a record that is not held any more back. */
-static void
+/* Puts the slot of a record that is not held any more back; does it cool? If
+ * not the record may be another shard's already. */
+static bool
 put_back(struct hold *h, uint32_t n, const struct pool *p,
     enum ledger_release how, uint64_t now_ms)
 {
 	struct record *r = record_at(h, n);
-	enum record_state state;
+	enum record_state state = RECORD_LONG;
 	struct lane *lane;
 	uint64_t cools_ms;
 
@@ -713,12 +718,13 @@ put_back(struct hold *h, uint32_t n, const struct pool *p,
 		   : lane_get(h, r->target, p, r->source_id);
 	if (lane == NULL) {
 		free_record(h, n);
-		return;
+		return false;
 	}
 	cools_ms = cooling_of(h->l, p, how, &state);
 	r->when_named = (now_ms + cools_ms) & RECORD_WHEN_MASK;
 	record_enter(h->s, r, state);
 	lane_put(h, r->target, lane, n);
+	return state != RECORD_HOT;
 }
 
 void
@@ -730,15 +736,22 @@ shard_return(
 	struct target *t = target_at(h, target);
 	const struct pool *p = shard_pool(h, target_pool(t));
 	struct party party;
+	bool cools;
 
 	if (target_mirrored(t))
 		ring_remove(h->l, &h->l->records, &t->link.next, n);
 	if (p != NULL && pool_counts(p))
 		party_of_record(r, p, &party);
 	t->held--;
-	put_back(h, n, p, how, now_ms);
+	cools = put_back(h, n, p, how, now_ms);
+	/* For nobody where the kernel had it all the time. Not while the record
+	 * is held still: should we die, it has to be found. */
+	if (cools && how == LEDGER_REFUSED) {
+		r->worker = 0;
+		cools = false;
+	}
 	if (p != NULL && pool_counts(p)) {
-		if (record_cools_for_party(r))
+		if (cools)
 			party_cools(h, target);
 		else
 			party_remove(h, target, &party);

@@ -28,6 +28,8 @@ struct hold {
 	/* A rebuild keeps no hot record, nor one that has cooled by then; 0: it
 	 * keeps all. */
 	uint64_t forget_ms;
+	/* The target whose cooled slots were looked for last; 0: none. */
+	uint32_t expired;
 };
 
 void ledger_key_make(struct ledger *l, unsigned pool, const struct addr *target,
@@ -44,7 +46,7 @@ void shard_mend(struct hold *h, int error);
 static inline struct hold
 shard_lock(struct ledger *l, uint32_t shard)
 {
-	struct hold h = { l, &l->shards[shard], shard, 0 };
+	struct hold h = { l, &l->shards[shard], shard, 0, 0 };
 	int error = robust_lock(&h.s->mutex);
 
 	if (error != 0 ||
@@ -136,6 +138,13 @@ COLD void shard_rebuild(struct hold *h, uint64_t epoch);
  * that rest is over; false, and not done, before. No target is in hand.
  */
 COLD bool shard_recall(struct hold *h, uint64_t now_ms);
+
+/* Would it? */
+static inline bool
+passed_is_due(const struct hold *h, uint64_t now_ms)
+{
+	return h->s->passed_until != 0 && h->s->passed_until <= now_ms;
+}
 
 /*
  * For when there is no memory: forgets which slots were in use, also of targets

@@ -266,7 +266,7 @@ refused_slot(struct outsock *o, struct egress *e, const struct addr *target,
 		rest_port(e, &o->lease, now_ms);
 	else
 		e->tuples_taken++;
-	return_lease(o, e, LEDGER_BRIEF, now_ms);
+	return_lease(o, e, LEDGER_REFUSED, now_ms);
 }
 
 /* Can the socket of the last try serve this lease, too? Only what a range
@@ -446,9 +446,14 @@ read_source(struct outsock *o)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
+	struct addr source;
 
-	return getsockname(o->fd, (struct sockaddr *)&ss, &len) == 0 &&
-	       addr_from_sockaddr((struct sockaddr *)&ss, &o->source) == 0;
+	if (getsockname(o->fd, (struct sockaddr *)&ss, &len) != 0 ||
+	    addr_from_sockaddr((struct sockaddr *)&ss, &source) != 0 ||
+	    source.port == 0)
+		return false;
+	o->source = source;
+	return true;
 }
 
 void
@@ -520,9 +525,10 @@ release_of(
 static void
 note_use(struct outsock *o)
 {
-	if (is_by_route(&o->source) || o->source.port == 0)
+	if (o->fd != -1 && (is_by_route(&o->source) || o->source.port == 0))
 		(void)read_source(o);
-	o->until_epoch_ms = clock_ms(CLOCK_REALTIME);
+	if (o->source.port != 0)
+		o->until_epoch_ms = clock_ms(CLOCK_REALTIME);
 }
 
 void
@@ -531,11 +537,11 @@ outsock_close(
 {
 	enum ledger_release release = LEDGER_HOT;
 
+	if (has_lease(o))
+		note_use(o);
 	if (o->fd != -1) {
-		if (has_lease(o)) {
+		if (has_lease(o))
 			release = release_of(o, e, how);
-			note_use(o);
-		}
 		if (how != OUTSOCK_RESET && how != OUTSOCK_RESET_LATE)
 			outsock_set_abortive(o->fd, false);
 		close(o->fd);

@@ -157,6 +157,12 @@ see_attempts(const char *addresses, const char *source)
 	cr_assert_eq(socks_try(&proxy, &silent.address, &client), 6);
 	expect_attempt(d, &silent.address, "connect_timeout", source);
 	target_close_silent(&silent);
+	/* connect() says so itself, and no address was chosen by route. */
+	struct addr nowhere = addr_v4(UINT32_C(0xc6336401), 443);
+
+	cr_assert_eq(socks_try(&proxy, &nowhere, &client), 3);
+	expect_attempt(d, &nowhere, "net_unreachable",
+	    addresses[0] == '\0' ? "0.0.0.0" : source);
 	target_close(&t);
 	daemon_stop(d);
 }

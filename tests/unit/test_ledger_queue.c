@@ -495,6 +495,28 @@ Test(ledger_shares, what_cools_is_of_its_clients_share)
 	fixture_check(l);
 }
 
+/* After a restart the kernel may have many slots that the ledger takes for
+ * free: who finds that out has used none of them. */
+Test(ledger_shares, what_the_kernel_refuses_is_of_nobodys_share)
+{
+	struct pool_rules rules = { .client_share = 50, .client_bits_v4 = 32 };
+	struct ledger *l = with_rules(4, &rules);
+	struct ledger_lease lease;
+
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(lease_as(l, "198.51.100.1:1", 0, &lease), 0);
+		ledger_return(l, &lease, LEDGER_REFUSED, NOW);
+		fixture_check(l);
+	}
+	die_everywhere(l);
+	fixture_check(l);
+	cr_expect_eq(lease_as(l, "198.51.100.1:1", 0, &lease), 0);
+	cr_expect_eq(lease_as(l, "198.51.100.1:1", 0, &lease), -EADDRINUSE);
+	cr_expect_eq(
+	    lease_at(l, "198.51.100.1:1", 0, NOW + LEDGER_BRIEF_MS, &lease), 0);
+	fixture_check(l);
+}
+
 Test(ledger_shares, what_cools_for_others_is_not_of_what_is_reserved)
 {
 	struct pool_rules rules = { .users_limited = true, .reserved = 2 };
@@ -715,6 +737,25 @@ Test(ledger_sticky, users_keep_theirs_from_wherever_they_come)
 		same += addr_equal_ip(&a.source, &b.source);
 	}
 	cr_expect_leq(same, 1);
+}
+
+Test(ledger_sticky, an_address_whose_port_rested_is_the_clients_again)
+{
+	struct ledger *l = fixture_ledger(1000, 1000);
+	struct pool p = fixture_pool("192.0.2.0/29", 100, 101);
+	struct ledger_lease first, second, lease;
+
+	p.rules.sticky = POOL_STICKY_CLIENT;
+	cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
+	cr_assert(ledger_rest_port(l, 100, NOW, NOW + 60000));
+	cr_assert_eq(lease_as(l, "198.51.100.1:1", 0, &first), 0);
+	cr_expect_eq(first.source.port, 101);
+	cr_assert_eq(lease_as(l, "198.51.100.1:1", 0, &second), 0);
+	cr_expect(!addr_equal_ip(&first.source, &second.source));
+	cr_assert_eq(lease_at(l, "198.51.100.1:1", 0, NOW + 60000, &lease), 0);
+	cr_expect(addr_equal_ip(&first.source, &lease.source));
+	cr_expect_eq(lease.source.port, 100);
+	fixture_check(l);
 }
 
 Test(ledger_sticky, every_slot_can_be_had_and_cools_where_it_is)
