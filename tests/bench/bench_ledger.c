@@ -470,6 +470,16 @@ bytes_of(uint32_t targets)
 	return (double)bytes;
 }
 
+/* What one takes itself, and with what is kept of all: which cells are free,
+ * whose they are, and pages that were begun. */
+static void
+show_one(const char *name, size_t cell, double touched)
+{
+	printf("%-42s %7zu           at most %4d%s\n", name, cell, BYTES_LIMIT,
+	    cell <= BYTES_LIMIT ? "" : "   MISSED");
+	printf("%-42s %7.1f\n", "  as memory that is touched", touched);
+}
+
 static void
 show_bytes(void)
 {
@@ -477,11 +487,10 @@ show_bytes(void)
 	double lease = bytes_of(few) / MILLION;
 	double both = bytes_of(MILLION) / MILLION;
 
-	printf("\nmemory touched, in bytes\n");
-	printf("%-42s %7.1f           at most %4d\n", "a lease", lease,
-	    BYTES_LIMIT);
-	printf("%-42s %7.1f           at most %4d\n",
-	    "a target, its lease aside", both - lease, BYTES_LIMIT);
+	printf("\nbytes, of a million\n");
+	show_one("a lease", sizeof(struct record), lease);
+	show_one(
+	    "a target, its lease aside", sizeof(struct target), both - lease);
 }
 
 /* ---- all of it ---- */

@@ -108,7 +108,7 @@ uint64_t daemon_pss_kb(struct daemon *d);
 /* The same without programs' and libraries' pages, whose part grows when
  * another test ends: for what is compared with before. */
 uint64_t daemon_own_kb(struct daemon *d);
-/* Open descriptors. */
+/* Open descriptors of its workers: others may be beginning still. */
 unsigned daemon_descriptors(struct daemon *d);
 
 #endif

@@ -149,7 +149,7 @@ unsigned
 daemon_descriptors(struct daemon *d)
 {
 	pid_t pids[DAEMON_PROCESSES_MAX];
-	size_t n = daemon_processes(d, pids);
+	size_t n = daemon_workers(d, pids);
 	unsigned count = 0;
 
 	for (size_t i = 0; i < n; i++) {
