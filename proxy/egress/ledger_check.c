@@ -215,8 +215,7 @@ check_lane_extra(
 static int
 check_counts_of(struct check *c, uint32_t n, uint32_t *clients, uint32_t *users)
 {
-	const struct extra *desk =
-	    ledger_extra(c->h.l, target_desk(ledger_target_at(c->h.l, n)));
+	const struct extra *desk = desk_at(&c->h, n);
 	uint32_t at = desk->desk.counts, covered = 0;
 
 	while (at != 0) {
@@ -245,8 +244,7 @@ check_turn(struct check *c, uint32_t n, uint32_t turn, uint32_t *found)
 	struct ledger *l = c->h.l;
 	const struct extra *t = ledger_extra(l, turn);
 	uint32_t at = t->turn.waiting;
-	const struct extra *desk =
-	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
+	const struct extra *desk = desk_at(&c->h, n);
 
 	if ((extra_state(t) != EXTRA_CLIENT_TURN &&
 		extra_state(t) != EXTRA_USER_TURN) ||
@@ -271,8 +269,7 @@ static int
 check_queue(struct check *c, uint32_t n)
 {
 	struct ledger *l = c->h.l;
-	const struct extra *desk =
-	    ledger_extra(l, target_desk(ledger_target_at(l, n)));
+	const struct extra *desk = desk_at(&c->h, n);
 	uint32_t turn = desk->desk.turns, found = 0, turns = 0;
 
 	while (turn != 0) {

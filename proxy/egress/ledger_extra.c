@@ -290,7 +290,7 @@ count_one(struct hold *h, uint32_t target, enum extra_state state,
 
 	if (n == 0)
 		return;
-	desk = ledger_extra(h->l, target_desk(ledger_target_at(h->l, target)));
+	desk = desk_at(h, target);
 	/* As long as it is counted its reserve is the same. */
 	if (more && e->count.used == 0 && state == EXTRA_USER)
 		e->count.reserve = user_of(h->l, (uint16_t)key[0])->reserve;

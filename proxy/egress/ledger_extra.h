@@ -17,6 +17,13 @@ void extra_free(struct hold *h, uint32_t n);
  * not be idle. */
 uint32_t desk_of(struct hold *h, uint32_t target);
 
+/* The target's desk; cell 0, which is none's, where there is none. */
+static inline struct extra *
+desk_at(const struct hold *h, uint32_t target)
+{
+	return ledger_extra(h->l, target_desk(ledger_target_at(h->l, target)));
+}
+
 /* Frees the desk and all that is on it, if there is one. Nobody waits. */
 void desk_free(struct hold *h, uint32_t target);
 

@@ -27,12 +27,6 @@ turn_key(const struct hold *h, uint32_t target, const uint64_t client[2],
 	return EXTRA_USER_TURN;
 }
 
-static struct extra *
-desk_at(const struct hold *h, uint32_t target)
-{
-	return extra_at(h, target_desk(ledger_target_at(h->l, target)));
-}
-
 static void
 count_waiting(struct hold *h, uint32_t target, int change)
 {

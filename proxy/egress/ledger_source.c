@@ -105,7 +105,6 @@ port_was_known(struct ledger *l, uint16_t port)
 int
 source_name_pool(struct ledger *l, struct pool *p)
 {
-	uint32_t before = atomic_load(&l->address_count);
 	int error = 0;
 
 	for (unsigned i = 0; i < p->source_count && error == 0; i++) {
@@ -115,9 +114,7 @@ source_name_pool(struct ledger *l, struct pool *p)
 		if (!find_entry(l, &s->first, count, &s->first_id))
 			error = add_entry(l, &s->first, count, &s->first_id);
 	}
-	if (error != 0)
-		atomic_store(&l->address_count, before);
-	else
+	if (error == 0)
 		note_ports(l, p);
 	return error;
 }

@@ -8,8 +8,8 @@
 
 #include "egress/ledger_layout.h"
 
-/* Gives the pool's sources their ids, and notes its ports. -ENOSPC; all is as
- * before then. */
+/* Gives the pool's sources their ids, and notes its ports. -ENOSPC; what was
+ * added to the table of addresses by then is the caller's to take back. */
 MUST_USE int source_name_pool(struct ledger *l, struct pool *p);
 
 /* How many ids a source has: of a long prefix, only so many addresses can be in

@@ -75,6 +75,18 @@ fixture_lease(struct ledger *l, unsigned pool, const char *target,
 	return ledger_lease(l, pool, &a, &holder, now_ms, out);
 }
 
+/* Takes what pool 0 has for the target at `now`: how many slots. */
+static inline unsigned
+fixture_take_all(struct ledger *l, const char *target, uint64_t now_ms)
+{
+	struct ledger_lease lease;
+	unsigned count = 0;
+
+	while (fixture_lease(l, 0, target, now_ms, &lease) == 0)
+		count++;
+	return count;
+}
+
 static inline void
 fixture_check(struct ledger *l)
 {

@@ -242,6 +242,19 @@ Test(alarm, a_target_of_few_slots_is_only_ever_exhausted)
 	alarms_free(f.a);
 }
 
+/* A round with one target, of this budget. */
+static void
+budget_sample(struct fixture *f, const struct alarm_budget *b, const char *said)
+{
+	struct addr target = target_number(1);
+
+	f->now_ms += SECOND;
+	alarms_begin(f->a, f->now_ms);
+	alarms_target(f->a, &target, 3, b);
+	alarms_end(f->a);
+	expect_said(f, said);
+}
+
 /* A round with a target of which some slots rest. */
 static void
 rested_sample(struct fixture *f, uint32_t used, uint32_t rested, uint32_t slots,
@@ -250,13 +263,8 @@ rested_sample(struct fixture *f, uint32_t used, uint32_t rested, uint32_t slots,
 	struct alarm_budget b = {
 		.slots = slots, .rested = rested, .used = used
 	};
-	struct addr target = target_number(1);
 
-	f->now_ms += SECOND;
-	alarms_begin(f->a, f->now_ms);
-	alarms_target(f->a, &target, 3, &b);
-	alarms_end(f->a);
-	expect_said(f, said);
+	budget_sample(f, &b, said);
 }
 
 Test(alarm, what_strangers_hold_of_a_target_is_not_to_be_had)
@@ -402,13 +410,8 @@ cooling_sample(struct fixture *f, uint32_t held, uint32_t cooling,
 	struct alarm_budget b = {
 		.slots = slots, .used = held + cooling, .cooling = cooling
 	};
-	struct addr target = target_number(1);
 
-	f->now_ms += SECOND;
-	alarms_begin(f->a, f->now_ms);
-	alarms_target(f->a, &target, 3, &b);
-	alarms_end(f->a);
-	expect_said(f, said);
+	budget_sample(f, &b, said);
 }
 
 Test(alarm, a_target_cools_when_half_of_its_slots_do)

@@ -473,17 +473,6 @@ Test(ledger, what_rests_costs_no_memory)
 	fixture_check(l);
 }
 
-static unsigned
-take_all(struct ledger *l, uint64_t now)
-{
-	struct ledger_lease lease;
-	unsigned count = 0;
-
-	while (fixture_lease(l, 0, TARGET, now, &lease) == 0)
-		count++;
-	return count;
-}
-
 Test(ledger, every_slot_that_rested_is_found_again)
 {
 	for (unsigned order = 0; order < 2; order++) {
@@ -498,10 +487,10 @@ Test(ledger, every_slot_that_rested_is_found_again)
 		cr_assert_eq(ledger_set_pool(l, 0, &p), 0);
 		cr_assert(ledger_rest_port(l, 100, NOW, NOW + 60000));
 		cr_assert(ledger_rest_port(l, 102, NOW, NOW + 30000));
-		cr_expect_eq(take_all(l, NOW), 32);
+		cr_expect_eq(fixture_take_all(l, TARGET, NOW), 32);
 		fixture_check(l);
-		cr_expect_eq(take_all(l, NOW + 29999), 0);
-		cr_expect_eq(take_all(l, NOW + 30000), 16);
+		cr_expect_eq(fixture_take_all(l, TARGET, NOW + 29999), 0);
+		cr_expect_eq(fixture_take_all(l, TARGET, NOW + 30000), 16);
 		fixture_check(l);
 		/* Somebody who waits has it, too, with nobody returning. */
 		cr_assert_eq(ledger_queue(l, 0, &target, &holder, 9,
@@ -511,7 +500,7 @@ Test(ledger, every_slot_that_rested_is_found_again)
 		cr_expect(!ledger_is_granted(l, &ticket));
 		ledger_serve(l, NOW + 60000);
 		cr_expect(ledger_is_granted(l, &ticket));
-		cr_expect_eq(take_all(l, NOW + 60000), 15);
+		cr_expect_eq(fixture_take_all(l, TARGET, NOW + 60000), 15);
 		fixture_check(l);
 	}
 }

@@ -806,18 +806,6 @@ Test(ledger_cooldown, the_operators_time_is_for_what_we_closed_first)
 	    fixture_lease(l, 0, TARGET, now + LEDGER_BRIEF_MS, &lease), 0);
 }
 
-/* How many slots can be had at `now`. */
-static unsigned
-take_all(struct ledger *l, uint64_t now)
-{
-	struct ledger_lease lease;
-	unsigned count = 0;
-
-	while (fixture_lease(l, 0, TARGET, now, &lease) == 0)
-		count++;
-	return count;
-}
-
 /* A pool of 1,000 ports, all of them held. */
 static struct ledger *
 large(struct pool *p, struct ledger_lease leases[1000])
@@ -855,11 +843,11 @@ Test(ledger_cooldown, a_shortened_time_holds_for_what_ends_from_then_on)
 	cr_expect_eq(h.s->count[RECORD_LONG], 601);
 	cr_expect_eq(h.s->count[RECORD_BRIEF], 399);
 	shard_unlock(&h);
-	cr_expect_eq(take_all(l, NOW + 1599), 0);
-	cr_expect_eq(take_all(l, NOW + 1600), 1);
-	cr_expect_eq(take_all(l, NOW + 1999), 399);
-	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS - 1), 0);
-	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 600);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + 1599), 0);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + 1600), 1);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + 1999), 399);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + LEDGER_LONG_MS - 1), 0);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + LEDGER_LONG_MS), 600);
 	fixture_check(l);
 }
 
@@ -880,10 +868,10 @@ Test(ledger_cooldown, no_insertion_walks_far)
 		    i % 2 == 0 ? LEDGER_LONG : LEDGER_BRIEF, NOW + i);
 	fixture_check(l);
 	/* Those more than so many steps from the end cool longer. */
-	early = take_all(l, NOW + 1000 + LEDGER_BRIEF_MS);
+	early = fixture_take_all(l, TARGET, NOW + 1000 + LEDGER_BRIEF_MS);
 	cr_expect_geq(early, 256);
 	cr_expect_lt(early, 350);
-	cr_expect_eq(take_all(l, NOW + 31000), 700 - early);
-	cr_expect_eq(take_all(l, NOW + LEDGER_LONG_MS), 300);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + 31000), 700 - early);
+	cr_expect_eq(fixture_take_all(l, TARGET, NOW + LEDGER_LONG_MS), 300);
 	fixture_check(l);
 }
